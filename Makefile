@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+READY := .venv/.ready
+
+.PHONY: help setup demo down test lint lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+
+setup: $(READY) ## a virtual environment with the locked dependencies, and the Pulumi command line
+	@tools/pulumi/install.py --bin-dir .venv/bin
+
+$(READY): requirements.lock pyproject.toml tools/setup.sh
+	@tools/setup.sh
+
+demo: setup ## provision, train with 1 chief, 2 workers and 1 parameter server, evaluate, report: all on this machine
+	@tools/demo.sh up
+
+down: ## cancel what runs, pulumi destroy, stop the local cloud
+	@tools/demo.sh down
+
+test: setup ## unit, contract and end-to-end tests
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest
+
+lint: $(READY) ## ruff, mypy, import-linter
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
+	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--group dev --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+clean: ## remove the virtual environment and the caches of the tools
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# The old page from its first line to its last, on this machine: `make demo` is `tools/demo.sh up`, `make down` is `tools/demo.sh down`.
+# Each step finds what an earlier, possibly interrupted, run of this script has left and goes on from there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+stack=local
+current=.odcloud/demo-run # the run of a demo that has not ended yet
+
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+enter_local_cloud() {
+    odcloud local start
+    # shellcheck disable=SC1090
+    eval "$(odcloud local env)"
+    pulumi stack select --create "$stack" >/dev/null
+}
+
+up() {
+    step "1/6 the local cloud"
+    enter_local_cloud
+
+    step "2/6 a dataset: scans of handwritten digits, pasted into images"
+    odcloud data digits digits
+
+    step "3/6 pulumi up: bucket, service account, registry, package, configuration, data"
+    # A `pulumi up` that was killed leaves its lock behind; nobody else uses this stack.
+    pulumi cancel --yes --stack "$stack" >/dev/null 2>&1 || true
+    pulumi up --yes --skip-preview --stack "$stack" --suppress-outputs
+
+    [[ -s $current ]] || echo "object_detection_$(date +%s)" >"$current"
+    local run
+    run=$(<"$current")
+
+    step "4/6 training: 1 chief, 2 workers, 1 parameter server ($run)"
+    odcloud train --config examples/digits/job.yaml --run "$run" --follow
+
+    step "5/6 evaluation on the held-out digits"
+    odcloud eval --run "$run" --follow
+
+    step "6/6 report"
+    odcloud report --run "$run" --output "report/$run"
+    rm -f "$current"
+
+    printf '\nThe page to open:   report/%s/report.html\n' "$run"
+    printf 'To go on by hand:   eval "$(.venv/bin/odcloud local env)"\n'
+    printf 'To take it down:    make down\n'
+}
+
+down() {
+    if [[ ! -d .odcloud ]]; then
+        echo "nothing to take down"
+        return
+    fi
+    step "pulumi destroy"
+    enter_local_cloud
+    pulumi cancel --yes --stack "$stack" >/dev/null 2>&1 || true
+    pulumi destroy --yes --skip-preview --stack "$stack" --suppress-outputs
+    rm -f "$current"
+    step "the local cloud"
+    if [[ -n $(ls -A .odcloud/buckets 2>/dev/null) ]]; then
+        # Other stacks live there too: they stay.
+        odcloud local stop
+        echo "kept: .odcloud/ holds buckets that are not of the stack $stack: $(ls .odcloud/buckets | tr '\n' ' ')"
+    else
+        odcloud local reset --yes
+        rm -rf digits
+    fi
+    if [[ -d report ]]; then echo "kept: report/"; fi
+}
+
+case "${1:-}" in
+up | down) "$1" ;;
+*)
+    echo "usage: tools/demo.sh up|down" >&2
+    exit 2
+    ;;
+esac

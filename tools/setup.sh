@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes .venv with the versions of requirements.lock: with uv where there is one, else with pip.
+# Run by `make setup`; the stamp .venv/.ready is written last, so an interrupted run is simply done again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+    printf 'odcloud: error: %s\n' "$*" >&2
+    exit 2
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3.12 python3.11 python3.10 python3 python; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# What is set here is this project's own; a virtual environment that happens to be active is left alone.
+unset VIRTUAL_ENV PYTHONHOME PYTHONPATH
+python=$(find_python) || fail "no Python 3.10, 3.11 or 3.12 found (TensorFlow 2.20 needs one of them). Install one, or name it: make setup PYTHON=/path/to/python3.11"
+rm -f .venv/.ready
+
+if uv=$(command -v uv) && [[ $uv != "$PWD"/.venv/* ]]; then
+    echo "setup: .venv with $("$python" --version) and $(uv --version)"
+    [[ -x .venv/bin/python ]] || uv venv --quiet --clear --python "$python" .venv
+    uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+else
+    echo "setup: .venv with $("$python" --version) and pip (the first time this takes some minutes: TensorFlow is 600 MB)"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module. Install it (Debian, Ubuntu: apt-get install python3-venv) and run again."
+    # --clear: what an interrupted run left is not mended, it is replaced; pip's own cache keeps that quick.
+    "$python" -m venv --clear .venv
+    .venv/bin/python -m pip --disable-pip-version-check install --progress-bar on --no-deps --require-hashes --requirement requirements.lock
+fi
+.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
+.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+touch .venv/.ready
