@@ -10,7 +10,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
 
 setup: $(READY) ## a virtual environment with the locked dependencies, and the Pulumi command line
-	@tools/pulumi/install.py --bin-dir .venv/bin
+	@.venv/bin/python tools/pulumi/install.py --bin-dir .venv/bin
 
 $(READY): requirements.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh
