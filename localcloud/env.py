@@ -1,0 +1,57 @@
+"""The environment that points every client at the local cloud: gcloud, Pulumi and its Google provider, Google's SDKs, odcloud.
+
+The single source of these names. What would need no local cloud (a project, say) is here too, so that one `eval` is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from localcloud.cloud import PROJECT, REGION
+from localcloud.home import Home, Running
+
+GCLOUD_APIS = ("STORAGE", "AIPLATFORM", "ML", "LOGGING", "IAM", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "ARTIFACTREGISTRY")
+PULUMI_APIS = ("IAM", "IAM_BETA", "RESOURCE_MANAGER", "CLOUD_RESOURCE_MANAGER", "SERVICE_USAGE", "ARTIFACT_REGISTRY")
+FORMATS = ("shell", "json", "dotenv")
+
+
+def environment(home: Home, running: Running, path: str) -> dict[str, str]:
+    """The variables, in order. `path`: the PATH of the shell they are for."""
+    url = running.url
+    found = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"{url}/" for api in GCLOUD_APIS}
+    found |= {
+        "CLOUDSDK_CORE_PROJECT": PROJECT,
+        "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(home.token_file),
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        "GOOGLE_STORAGE_CUSTOM_ENDPOINT": f"{url}/storage/v1/",
+    }
+    found |= {f"GOOGLE_{api}_CUSTOM_ENDPOINT": f"{url}/v1/" for api in PULUMI_APIS}
+    found |= {
+        "GOOGLE_OAUTH_ACCESS_TOKEN": home.token(),
+        "GOOGLE_PROJECT": PROJECT,
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "GOOGLE_REGION": REGION,
+        "PULUMI_GCP_SKIP_REGION_VALIDATION": "true",
+        "PULUMI_HOME": str(home.pulumi_home),
+        "PULUMI_BACKEND_URL": f"file://{home.pulumi_state}",
+        "PULUMI_CONFIG_PASSPHRASE": "",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+    }
+    # the Pulumi language host takes the first python on PATH, so the one that has the project's packages must be it
+    own = str(Path(sys.executable).parent)
+    found["PATH"] = path if path.split(":")[0] == own else f"{own}:{path}"
+    return found
+
+
+def render(variables: Mapping[str, str], form: str) -> str:
+    """`shell`: lines for `eval`; `json`: one object; `dotenv`: lines for an env file."""
+    if form == "json":
+        return json.dumps(dict(variables), indent=2)
+    if form == "dotenv":
+        return "\n".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in variables.items())
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())

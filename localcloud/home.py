@@ -1,0 +1,128 @@
+"""The folder that holds everything the local cloud keeps, and the server that may be running on it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from localcloud.errors import LocalCloudError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8791
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a running server says of itself in server.json; `started` is RFC 3339 in UTC."""
+
+    pid: int
+    port: int
+    started: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Names of the files and folders below the state folder. Nothing is created before `prepare`."""
+
+    path: Path
+
+    @property
+    def server_file(self) -> Path:
+        return self.path / "server.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "server.lock"
+
+    @property
+    def token_file(self) -> Path:
+        return self.path / "token"
+
+    @property
+    def database_file(self) -> Path:
+        return self.path / "cloud.sqlite"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "server.log"
+
+    @property
+    def pulumi_home(self) -> Path:
+        return self.path / "pulumi-home"
+
+    @property
+    def pulumi_state(self) -> Path:
+        return self.path / "pulumi-state"
+
+    def prepare(self) -> None:
+        """Makes the folders and the token (readable by its owner only) if they are not there."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in ("buckets", "uploads", "jobs", "environments", "pulumi-home", "pulumi-state"):
+                (self.path / name).mkdir(exist_ok=True)
+            if not self.token_file.exists():
+                descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(secrets.token_urlsafe(32))
+        except OSError as error:
+            raise LocalCloudError(
+                f"{self.path}: the state folder cannot be made: {error.strerror}; set ODCLOUD_HOME"
+            ) from error
+
+    def token(self) -> str:
+        return self.token_file.read_text().strip()
+
+    def lock(self) -> IO[str] | None:
+        """Takes the lock a server holds as long as it lives; None when another process has it. Closing it gives it back."""
+        file = self.lock_file.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        return file
+
+    def locked(self) -> bool:
+        """Whether a server (starting, serving or ending) lives on this folder."""
+        if not self.lock_file.exists():
+            return False
+        lock = self.lock()
+        if lock is None:
+            return True
+        lock.close()
+        return False
+
+    def running(self) -> Running | None:
+        """The server that lives on this folder, or None; a server.json left by one that was killed counts for nothing."""
+        if not self.locked():
+            return None
+        try:
+            return Running(**json.loads(self.server_file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write_running(self, running: Running) -> None:
+        temporary = self.server_file.with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(running)) + "\n")
+        temporary.replace(self.server_file)
+
+
+def find_home(environ: Mapping[str, str], start: Path) -> Home:
+    """$ODCLOUD_HOME, else `.odcloud` beside the nearest Pulumi.yaml upward of `start`, else `.odcloud` in `start`."""
+    if chosen := environ.get("ODCLOUD_HOME"):
+        return Home(Path(chosen).expanduser().absolute())
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return Home(folder / ".odcloud")
+    return Home(start / ".odcloud")

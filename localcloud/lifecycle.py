@@ -1,0 +1,173 @@
+"""Starts, stops and resets the server process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from localcloud.errors import LocalCloudError
+from localcloud.home import DEFAULT_PORT, HOST, Home, Running
+
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+PORTS_TRIED = 100
+
+
+def bind(port: int | None) -> socket.socket:
+    """A listening loopback socket: on `port`, or (None) on the default port or the next free one. Raises LocalCloudError."""
+    candidates = [port] if port is not None else range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED)
+    for candidate in candidates:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, candidate))
+            listener.listen(128)
+        except OSError as error:
+            listener.close()
+            if port is not None and error.errno == errno.EACCES:
+                raise LocalCloudError(f"port {port} needs more rights than this user has: choose one above 1023") from error
+            if port is not None or error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise LocalCloudError(
+                    f"port {candidate} of {HOST} cannot be used ({error.strerror}): "
+                    "stop what uses it, choose another --port, or leave --port out to get the next free one"
+                ) from error
+            continue
+        return listener
+    raise LocalCloudError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + PORTS_TRIED - 1} is free: choose one with --port")
+
+
+def run(home: Home, port: int | None, announce: Callable[[str], None]) -> None:
+    """Serves in this process until it is told to end. Raises LocalCloudError when a server already lives on this home."""
+    if (running := home.running()) is not None:
+        raise LocalCloudError(f"the local cloud is already running at {running.url} (pid {running.pid})")
+    listener = bind(port)
+    home.prepare()
+    announce(f"http://{HOST}:{listener.getsockname()[1]}")
+    _serve(home, listener)
+
+
+def start(home: Home, port: int | None) -> tuple[Running, bool]:
+    """Starts a detached server and waits until it answers. The bool is False when one was running already."""
+    if home.locked():
+        return _wait_for_other(home), False
+    listener = bind(port)
+    home.prepare()
+    log = home.log_file.open("ab")
+    log_start = log.tell()
+    with listener, log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "localcloud.lifecycle", str(home.path), str(listener.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+            cwd=home.path,
+            env={**os.environ, "PYTHONPATH": _import_path()},
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        running = home.running()
+        if running is not None and running.pid == process.pid and _healthy(running):
+            return running, True
+        if process.poll() is not None:
+            if home.locked():  # another start was quicker
+                return _wait_for_other(home), False
+            raise LocalCloudError(f"the local cloud ended while starting:\n{_last_lines(home.log_file, log_start)}")
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    lines = _last_lines(home.log_file, log_start)
+    raise LocalCloudError(f"the local cloud did not answer within {START_SECONDS:.0f} s; {home.log_file} ends with:\n{lines}")
+
+
+def stop(home: Home) -> bool:
+    """Ends the server and waits until it is gone; False when there was none. Raises LocalCloudError if it cannot be ended."""
+    if not home.locked():
+        home.server_file.unlink(missing_ok=True)
+        return False
+    running = _wait_for_other(home)
+    for signal_number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, signal_number)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not home.locked():
+                home.server_file.unlink(missing_ok=True)
+                return True
+            time.sleep(0.05)
+    raise LocalCloudError(f"the local cloud (pid {running.pid}) does not end; its log: {home.log_file}")
+
+
+def reset(home: Home) -> bool:
+    """Stops the server and deletes the home; False when there was none."""
+    if not home.path.exists():
+        return False
+    if not home.database_file.exists() and any(home.path.iterdir()) and not home.token_file.exists():
+        raise LocalCloudError(f"{home.path} does not look like the state of a local cloud: nothing was deleted")
+    stop(home)
+    shutil.rmtree(home.path)
+    return True
+
+
+def _wait_for_other(home: Home) -> Running:
+    """The server that holds the lock, once it has said where it is."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        running = home.running()
+        if running is not None and _healthy(running):
+            return running
+        if not home.locked():
+            break
+        time.sleep(0.05)
+    raise LocalCloudError(f"another process holds {home.lock_file} and does not answer; its log: {home.log_file}")
+
+
+def _healthy(running: Running) -> bool:
+    connection = http.client.HTTPConnection(HOST, running.port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _last_lines(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-15:])
+
+
+def _import_path() -> str:
+    """The server runs in another folder, so what this process can import must be named."""
+    package = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+
+
+def _serve(home: Home, listener: socket.socket) -> None:
+    lock = home.lock()
+    if lock is None:
+        raise LocalCloudError(f"another local cloud has just started on {home.path}")
+    from localcloud.server import serve
+
+    serve(home, listener, lock)
+
+
+if __name__ == "__main__":
+    try:
+        _serve(Home(Path(sys.argv[1])), socket.socket(fileno=int(sys.argv[2])))
+    except LocalCloudError as error:
+        print(f"odcloud: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,189 @@
+"""The local cloud's HTTP server: every API on one loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import importlib
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from anyio.to_thread import current_default_thread_limiter, run_sync
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from localcloud.api import Answer, ApiError, Call, handler_of, invalid
+from localcloud.cloud import Cloud, open_cloud, rfc3339
+from localcloud.discovery import DOCUMENTS, Method, Router
+from localcloud.home import HOST, Home, Running
+
+SERVICES = ("storage", "iam", "projects", "serviceusage", "artifactregistry", "operations", "vertex", "logging")
+BODY_LIMIT = 32 * 2**20  # bytes of a JSON body; media is streamed and has no limit
+THREADS = 64
+
+log = logging.getLogger("localcloud")
+
+
+def load_services() -> None:
+    """Imports every service, which registers its handlers and its tables."""
+    for name in SERVICES:
+        if importlib.util.find_spec(f"localcloud.services.{name}"):  # while the rooms are being built
+            importlib.import_module(f"localcloud.services.{name}")
+
+
+class _Api:
+    """The ASGI endpoint that turns a request into a call of a handler."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._router = Router(DOCUMENTS, lambda found: handler_of(found) is not None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        raw_path = scope.get("raw_path", request.url.path.encode()).decode("ascii").lstrip("/")
+        storage = "storage/v1/" in raw_path[: len("resumable/upload/storage/v1/")]
+        try:
+            response = await self._answer(request, raw_path)
+        except ApiError as error:
+            response = _error_response(error, storage)
+        except Exception:
+            log.exception("%s /%s", request.method, raw_path)
+            message = f"Internal error in {request.method} /{raw_path}; the cause is in server.log."
+            response = _error_response(ApiError(500, message=message), storage)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, raw_path: str) -> Response:
+        if raw_path == "healthz" and request.method in ("GET", "HEAD"):
+            _check_host(request)
+            return JSONResponse({"status": "ok"})
+        _check_host(request)
+        self._check_token(request)
+        upload = False
+        http_method = request.method
+        path = raw_path.rstrip("/")
+        for prefix in ("resumable/upload/", "upload/", "download/"):
+            if path.startswith(prefix + "storage/"):
+                path = path[len(prefix) :]
+                upload = prefix != "download/"
+                http_method = "POST" if upload else http_method
+        found = self._router.find(http_method, path)
+        if found is None or (upload and "mediaUpload" not in found.description):
+            raise ApiError(404, message=f"The requested URL {request.method} /{raw_path} was not found on this server.")
+        handler = handler_of(found)
+        if handler is None:
+            raise ApiError(501, message=f"{found.id} is not offered by the local cloud.")
+        params = found.path_parameters(path) | found.query_parameters(request.query_params.multi_items())
+        body = {} if upload else await _read_body(request, found)
+        call = Call(found, params, body, self._cloud, request, upload)
+        answer: Answer
+        if inspect.iscoroutinefunction(handler):
+            answer = await handler(call)
+        else:
+            answer = await run_sync(handler, call)  # type: ignore[arg-type]
+        return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+    def _check_token(self, request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._cloud.token.encode()):
+            raise ApiError(
+                401,
+                message="Request had invalid authentication credentials. The local cloud wants its own access token: "
+                'run `eval "$(odcloud local env)"`.',
+            )
+
+
+def _check_host(request: Request) -> None:
+    """Keeps web pages out: another site's name that resolves to this address, or a script on another site's page."""
+    port = request.scope["server"][1]
+    names = {f"{name}:{port}" for name in (HOST, "localhost")}
+    if request.headers.get("host", "").lower() not in names:
+        raise ApiError(403, message=f"The Host header must be {HOST}:{port} or localhost:{port}.")
+    origin = request.headers.get("origin")
+    if origin is not None and origin.lower() not in {f"http://{name}" for name in names}:
+        raise ApiError(403, message="Requests from other origins are refused.")
+
+
+async def _read_body(request: Request, found: Method) -> dict[str, Any]:
+    if "request" not in found.description:
+        return {}
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > BODY_LIMIT:
+            raise ApiError(413, message=f"The request body is larger than {BODY_LIMIT} bytes.")
+    if not chunks:
+        return {}
+    try:
+        parsed = json.loads(chunks)
+    except ValueError as error:
+        raise invalid(f"Invalid JSON payload received. {error}") from error
+    return found.read_body(parsed)
+
+
+def _error_response(error: ApiError, storage: bool) -> JSONResponse:
+    headers = {"WWW-Authenticate": 'Bearer realm="odcloud"'} if error.code == 401 else None
+    return JSONResponse(error.body(storage=storage), status_code=error.code, headers=headers)
+
+
+def create_app(cloud: Cloud) -> Starlette:
+    """The application; the runner, if the cloud has one, starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
+        if cloud.runner is not None:
+            await run_sync(cloud.runner.start)
+        yield
+        if cloud.runner is not None:
+            await run_sync(cloud.runner.stop)
+
+    return Starlette(routes=[Route("/{path:path}", _Api(cloud))], lifespan=lifespan)
+
+
+def serve(home: Home, listener: socket.socket, lock: Any) -> None:
+    """Serves on a bound socket until SIGTERM or SIGINT. `lock` is the home's lock, held as long as the process lives."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    load_services()
+    port = listener.getsockname()[1]
+    cloud = open_cloud(home, f"http://{HOST}:{port}")
+    if importlib.util.find_spec("localcloud.runner"):  # while the rooms are being built
+        cloud.runner = importlib.import_module("localcloud.runner").JobRunner(cloud)
+    config = uvicorn.Config(
+        create_app(cloud),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+
+    async def run() -> None:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        if server.started:
+            home.write_running(Running(os.getpid(), port, rfc3339(cloud.now())))
+        await task
+
+    try:
+        asyncio.run(run())
+    finally:
+        home.server_file.unlink(missing_ok=True)
+        cloud.close()
+        lock.close()
+    if not server.started:
+        sys.exit(3)

@@ -1,0 +1,1 @@
+"""Cloud Storage: a bucket is a folder, a file in it is an object."""
