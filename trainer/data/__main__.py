@@ -1,0 +1,115 @@
+"""Command line of the data sets, shown to users as `odcloud data`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from trainer.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` shows the usage")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        return options.run(options)
+    except InputError as error:
+        print(f"odcloud: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("odcloud: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="odcloud data", description="Makes and checks data sets for training.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    formats = argparse.ArgumentParser(add_help=False)
+    formats.add_argument("--format", choices=("text", "json"), default="text", help="how to print the result (default: text)")
+
+    digits = commands.add_parser(
+        "digits",
+        parents=[formats],
+        help="make the digits data set",
+        description="Pastes scikit-learn's scans of handwritten digits into images and writes them as TFRecord shards with a "
+        "label map. Training and test images share no scan. The same options give the same bytes.",
+    )
+    digits.add_argument("destination", metavar="DEST", help="folder to write to; made if absent")
+    digits.add_argument("--seed", type=int, default=0, help="of the random choices (default: 0)")
+    digits.add_argument("--train-images", type=int, default=800, metavar="N", help="default: 800")
+    digits.add_argument("--test-images", type=int, default=200, metavar="N", help="default: 200")
+    digits.add_argument("--shards", type=int, default=4, metavar="N", help="files of training data, twice those of test data (default: 4)")
+    digits.set_defaults(run=_digits)
+
+    check = commands.add_parser(
+        "check",
+        parents=[formats],
+        help="check TFRecord files before training",
+        description="Reads every record as training would: framing, checksums, keys, boxes, class ids.",
+    )
+    check.add_argument("paths", nargs="+", metavar="PATH", help="TFRecord file or pattern, local or gs://")
+    check.add_argument("--label-map", required=True, metavar="FILE", help="label map that the class ids must be in")
+    check.add_argument("--limit", type=int, metavar="N", help="read at most N records of each file (default: all)")
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _digits(options: argparse.Namespace) -> int:
+    from trainer.data import digits
+
+    parameters = digits.Parameters(options.seed, options.train_images, options.test_images, options.shards)
+    summary = digits.make(options.destination, parameters, _progress())
+    if options.format == "json":
+        print(json.dumps({"destination": options.destination, **summary}))
+        return 0
+    state = "is up to date" if summary["up_to_date"] else "is ready"
+    print(f"Data set {options.destination} {state}.")
+    for split, facts in summary["splits"].items():
+        shards = sum(name.startswith(f"{split}-") for name in summary["files"])
+        print(f"  {split:5}  {facts['images']} images, {facts['boxes']} digits, from {facts['scans']} scans, in {shards} shards")
+    return 0
+
+
+def _progress() -> Any:
+    """A line on the terminal that counts; nothing where standard error is a file."""
+    shown = 0.0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if done == total:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - shown > 0.1:
+            shown = time.monotonic()
+            print(f"\rDrawing images {done}/{total}", end="", file=sys.stderr, flush=True)
+
+    return show if sys.stderr.isatty() else lambda done, total: None
+
+
+def _check(options: argparse.Namespace) -> int:
+    from trainer import paths
+    from trainer.data import label_map, records
+
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit {options.limit}: must be at least 1")
+    names = label_map.read(paths.resolve(options.label_map))
+    found = records.check(options.paths, names, options.limit)
+    boxes = {name: found.boxes[number] for number, name in names.items()}
+    if options.format == "json":
+        print(json.dumps({"files": found.files, "records": found.records, "boxes": boxes}))
+        return 0
+    print(f"{len(found.files)} files, {found.records} records, {sum(boxes.values())} boxes: all right.")
+    for name, count in boxes.items():
+        print(f"  {count:8}  {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
