@@ -20,7 +20,7 @@ GAP = 2  # pixels between digits, at least
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_EVERY = 5  # one scan in five of each class is held out
 
-_CONTRAST = 90  # luma steps (of 255) between a digit and what it lies on, at least
+_CONTRAST = 100  # luma steps (of 255) between a digit and what it lies on, at least
 _ATTEMPTS = 50  # at placing a digit or choosing a colour before doing with what there is
 
 
@@ -79,10 +79,10 @@ def compose(random: np.random.RandomState, scans: Sequence[Scan]) -> Scene:
 
 
 def _background(random: np.random.RandomState) -> NDArray[np.uint8]:
-    """Soft patches of colour around one tone: a few random pixels, enlarged."""
+    """Soft patches of colour around one muted tone: a few random pixels, enlarged."""
     cells = random.randint(2, 6)
-    tone = random.randint(20, 236, 3)
-    patches = np.clip(tone + random.randint(-45, 46, (cells, cells, 3)), 0, 255).astype(np.uint8)
+    tone = random.randint(40, 216) + random.randint(-40, 41, 3)
+    patches = np.clip(tone + random.randint(-28, 29, (cells, cells, 3)), 0, 255).astype(np.uint8)
     enlarged = Image.fromarray(patches).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     return np.array(enlarged)
 
