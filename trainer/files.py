@@ -1,0 +1,57 @@
+"""Small texts, on a local path or on gs:// (then through TensorFlow's file systems, which are loaded for that)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer import paths
+
+
+def read(path: str) -> str | None:
+    """The file's text, or None where there is no such file. Raises OSError when it is there and cannot be read."""
+    if paths.is_remote(path):
+        import tensorflow as tf
+
+        try:
+            return tf.io.gfile.GFile(path, "r").read()
+        except tf.errors.NotFoundError:
+            return None
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def write(path: str, text: str) -> None:
+    """Writes the whole file, folders included; a reader sees the old text or the new one. Raises OSError."""
+    if paths.is_remote(path):
+        import tensorflow as tf
+
+        try:
+            with tf.io.gfile.GFile(path, "w") as file:
+                file.write(text)
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(target)
+
+
+def make_folder(path: str) -> None:
+    """Makes the folder and those above it. Raises OSError."""
+    if not paths.is_remote(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def is_folder(path: str) -> bool:
+    """Whether the folder exists; on gs://, whether anything lies below it."""
+    if paths.is_remote(path):
+        import tensorflow as tf
+
+        return bool(tf.io.gfile.isdir(path))
+    return Path(path).is_dir()

@@ -1,0 +1,35 @@
+"""How workers and parameter servers learn that the chief is done: a small file in train_dir, which every replica reaches.
+
+TensorFlow's servers only serve: nothing tells them that training ended. A file works the same on one machine, over a bucket's
+mount and over gs://. It bears the job's id, so that a later job on the same train_dir does not end at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from trainer import files, paths
+
+FINISHED, FAILED = "finished", "failed"
+
+
+class FinishMarker:
+    """The file by which one job's replicas agree that it is over."""
+
+    def __init__(self, train_dir: str, job: str | None = None) -> None:
+        self._job = job if job is not None else os.environ.get("CLOUD_ML_JOB_ID", "")
+        self.path = paths.join(train_dir, f"finished-{self._job or 'job'}.txt")
+        # Without an id the file may be an earlier job's: then only a change of it counts.
+        self._stale = None if self._job else files.read(self.path)
+
+    def write(self, outcome: str) -> None:
+        """Says that the job is over: `finished`, or `failed` for good."""
+        files.write(self.path, f"{outcome} {time.time():.3f}\n")
+
+    def read(self) -> str | None:
+        """The outcome, or None while the job goes on."""
+        text = files.read(self.path)
+        if not text or text == self._stale:
+            return None
+        return text.split()[0]
