@@ -1,0 +1,68 @@
+"""The stack: what exists in the cloud before the first job runs. `pulumi up` makes it, `pulumi destroy` removes it."""
+
+import os
+from pathlib import Path
+
+import pulumi
+from pulumi.runtime import get_config_env
+
+from infra import config, sources
+from infra.artifacts import Artifacts, ArtifactsArgs
+from infra.identity import Identity, IdentityArgs
+from infra.outputs import StackOutputs
+from infra.registry import Registry, RegistryArgs
+from infra.services import Services, ServicesArgs
+from infra.storage import Storage, StorageArgs
+from infra.teardown import Teardown, TeardownArgs
+
+ROOT = Path(__file__).resolve().parent.parent
+OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
+
+stack = config.load(pulumi.get_stack(), get_config_env())
+project, region, uri = stack.project, stack.region, f"gs://{stack.bucket}"
+
+package = sources.build_package(ROOT / "trainer", ROOT / "build")
+pipeline = sources.render_config(ROOT / stack.pipeline_config, f"{uri}/data", ROOT / "build")
+dataset = sources.find_data(ROOT / stack.data_dir) if stack.data_dir else []
+
+
+def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
+    return pulumi.ResourceOptions(depends_on=resources)
+
+
+services = Services("services", ServicesArgs(project))
+storage = Storage(
+    "storage",
+    StorageArgs(project, region, stack.bucket, stack.labels, stack.force_destroy, stack.temporary_days, stack.soft_delete_days),
+    after(services),
+)
+registry = Registry("registry", RegistryArgs(project, region, stack.name, stack.labels), after(services))
+identity = Identity(
+    "identity",
+    IdentityArgs(project, region, stack.name, storage.bucket.name, registry.repository.repository_id),
+    after(services),
+)
+artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket.name, [package, pipeline, *dataset]))
+Teardown("teardown", TeardownArgs(project, region, stack.labels), after(storage, registry, identity, artifacts))
+
+
+outputs = StackOutputs(
+    project=project,
+    region=region,
+    bucket=stack.bucket,
+    train_dir=f"{uri}/train",
+    eval_dir=f"{uri}/eval",
+    data_dir=f"{uri}/data",
+    staging_dir=f"{uri}/staging",
+    pipeline_config_path=f"{uri}/{pipeline.object}",
+    label_map_path=f"{uri}/data/{sources.LABEL_MAP}",
+    package_uris=[f"{uri}/{package.object}"],
+    python_modules={"train": "trainer.train", "eval": "trainer.evaluate"},
+    executor_image_uri=stack.executor_image_uri,
+    service_account=f"{stack.name}@{project}.iam.gserviceaccount.com",
+    labels=stack.labels,
+    endpoints={key[len(OVERRIDE) :].lower(): url for key, url in sorted(os.environ.items()) if key.startswith(OVERRIDE)},
+)
+# The email is known before the account exists, so that even a preview checks all outputs; exported is the account's own.
+for name, value in {**outputs.model_dump(), "service_account": identity.email}.items():
+    pulumi.export(name, value)

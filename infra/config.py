@@ -1,0 +1,100 @@
+"""The stack's configuration (Pulumi.<stack>.yaml), read into one typed value; every mistake is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from infra.errors import StackError
+
+NAMESPACE = "odcloud"
+LABEL = "odcloud-stack"
+"""Key of the label that every resource and job of a stack carries; its value is the stack's name."""
+
+
+class StackConfig(BaseModel):
+    """What a stack is made from; fields are `odcloud:<camelCase>` but for project and region, which are the provider's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+    # Restricted so that `odcloud-<stack>` is a valid service account id (at most 30 characters) and label.
+    stack: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?$", description="the stack's name")]
+    project: Annotated[str, Field(pattern=r"^[a-z][-a-z0-9]{4,28}[a-z0-9]$", description="id of the Google Cloud project")]
+    region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$", description="region of bucket and jobs, e.g. us-central1")]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9_.]{1,61}[a-z0-9]$", description="name of the bucket")]
+    force_destroy: Annotated[bool, Field(description="let `pulumi destroy` delete a bucket that is not empty")] = False
+    temporary_days: Annotated[int, Field(ge=1, le=365, description="days until objects under tmp/ and staging/ go")] = 7
+    soft_delete_days: Annotated[int, Field(ge=0, le=90, description="days a deleted object can be restored; 0 or 7–90")] = 7
+    pipeline_config: Annotated[Path, Field(description="pipeline configuration, from the project's folder")] = Path(
+        "examples/digits/pipeline.config"
+    )
+    data_dir: Annotated[Path | None, Field(description="dataset to upload, from the project's folder; none if not set")] = None
+    executor_image_uri: Annotated[str, Field(min_length=1, description="Vertex AI's prebuilt training image")] = (
+        "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def name_bucket(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"bucket": f"{values.get('project')}-{NAMESPACE}-{values.get('stack')}", **values}
+
+    @property
+    def name(self) -> str:
+        """Name of the stack's account and repository."""
+        return f"{NAMESPACE}-{self.stack}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL: self.stack}
+
+
+PROVIDER_KEYS = {"gcp:project": "project", "gcp:region": "region"}
+
+
+def load(stack: str, values: Mapping[str, str]) -> StackConfig:
+    """Read a stack's configuration as Pulumi gives it: `{"gcp:project": …, "odcloud:forceDestroy": "true", …}`.
+
+    Raises:
+        StackError: anything is missing, unknown or malformed; the message names every such key and what it is for.
+    """
+    given = {"stack": stack}
+    for key, value in values.items():
+        namespace, _, name = key.partition(":")
+        if key in PROVIDER_KEYS:
+            given[PROVIDER_KEYS[key]] = value
+        elif namespace == NAMESPACE:
+            # A stack's own name, project and region are not to be set a second time: shown as unknown.
+            given[name if name not in ("stack", "project", "region") else key] = value
+    try:
+        config = StackConfig.model_validate(given)
+    except ValidationError as error:
+        lines = [
+            f"  {describe(str(item['loc'][0]), item['type'], item['msg'], given)}"
+            for item in error.errors()
+            if item["loc"][0] != "bucket" or "bucket" in given  # its default is wrong only if project or stack is
+        ]
+        raise StackError("\n".join([f"Pulumi.{stack}.yaml: the stack's configuration is not usable:", *lines])) from None
+    if 0 < config.soft_delete_days < 7:  # Cloud Storage takes 0 (off) or at least 7 days
+        raise StackError(
+            f"Pulumi.{stack}.yaml: {NAMESPACE}:softDeleteDays is {config.soft_delete_days}; Cloud Storage takes 0 or 7 to 90."
+        )
+    return config
+
+
+def describe(field: str, kind: str, message: str, given: Mapping[str, str]) -> str:
+    """One line on one mistake: where, what, what to do."""
+    fields = {info.alias or name: info for name, info in StackConfig.model_fields.items()}
+    if field == "stack":
+        return f"stack name {given['stack']!r}: lower-case letters, digits and dashes, at most 22 characters."
+    key = {name: key for key, name in PROVIDER_KEYS.items()}.get(field, f"{NAMESPACE}:{field}" if ":" not in field else field)
+    if kind == "extra_forbidden":
+        known = ", ".join(f"{NAMESPACE}:{name}" for name in fields if name not in ("stack", "project", "region"))
+        return f"{key}: no such setting; there are {known}."
+    meaning = fields[field].description
+    if kind == "missing":
+        return f"{key}: not set ({meaning}); set it with `pulumi config set {key} VALUE`."
+    return f"{key}: {given.get(field, '')!r} ({meaning}): {message[0].lower() + message[1:]}."
