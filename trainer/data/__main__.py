@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="odcloud data", description="Makes and checks data sets for training.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    formats = argparse.ArgumentParser(add_help=False)
+    formats = Parser(add_help=False)
     formats.add_argument("--format", choices=("text", "json"), default="text", help="how to print the result (default: text)")
 
     digits = commands.add_parser(
@@ -46,7 +46,9 @@ def _parser() -> Parser:
     digits.add_argument("--seed", type=int, default=0, help="of the random choices (default: 0)")
     digits.add_argument("--train-images", type=int, default=800, metavar="N", help="default: 800")
     digits.add_argument("--test-images", type=int, default=200, metavar="N", help="default: 200")
-    digits.add_argument("--shards", type=int, default=4, metavar="N", help="files of training data, twice those of test data (default: 4)")
+    digits.add_argument(
+        "--shards", type=int, default=4, metavar="N", help="training files; half as many test files (default: 4)"
+    )
     digits.set_defaults(run=_digits)
 
     check = commands.add_parser(
@@ -73,8 +75,8 @@ def _digits(options: argparse.Namespace) -> int:
     state = "is up to date" if summary["up_to_date"] else "is ready"
     print(f"Data set {options.destination} {state}.")
     for split, facts in summary["splits"].items():
-        shards = sum(name.startswith(f"{split}-") for name in summary["files"])
-        print(f"  {split:5}  {facts['images']} images, {facts['boxes']} digits, from {facts['scans']} scans, in {shards} shards")
+        files = sum(name.startswith(f"{split}-") for name in summary["files"])
+        print(f"  {split:5}  {facts['images']} images, {facts['boxes']} digits, from {facts['scans']} scans, in {files} files")
     return 0
 
 

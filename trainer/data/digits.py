@@ -5,25 +5,30 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.data import label_map, tfrecord
 from trainer.errors import InputError
 from trainer.protos import example_pb2
 
+if TYPE_CHECKING:  # what is up to date is said without loading numpy and Pillow
+    from numpy.random import RandomState
+
+    from trainer.data.scenes import Scan, Scene
+
 # Part of the parameters: raise it when the same seed no longer gives the same bytes.
 VERSION = 1
 SUMMARY = "dataset.json"
 LABEL_MAP = "label_map.pbtxt"
-# One scan in so many shards; 100,000 is what the five digits of a shard's name hold, and far beyond use.
 MAX_SHARDS = 1000
 
 # JPEG rather than PNG: the noise would make PNG four times as large, and its bytes depend on the zlib in use, while
@@ -65,15 +70,18 @@ def make(destination: str, parameters: Parameters, progress: Callable[[int, int]
     Raises InputError when the folder can't be used, holds TFRecords of other origin, or the disk is full.
     """
     folder = _folder(destination)
-    with _lock(folder):
-        summary = _read_summary(folder)
-        if summary.get("complete") and summary.get("parameters") == _identity(parameters) and _intact(folder, summary):
-            return {**summary, "up_to_date": True}
-        _make_room(folder, known=bool(summary))
-        # Says from here on whose the shards are, also after an interruption.
-        _write_summary(folder, {"parameters": _identity(parameters), "complete": False})
-        summary = _write_all(folder, parameters, progress)
-        return {**summary, "up_to_date": False}
+    try:
+        with _lock(folder):
+            summary = _read_summary(folder)
+            if summary.get("complete") and summary.get("parameters") == _identity(parameters) and _intact(folder, summary):
+                return {**summary, "up_to_date": True}
+            _make_room(folder, known=bool(summary))
+            # Says from here on whose the shards are, also after an interruption.
+            _write_summary(folder, {"parameters": _identity(parameters), "complete": False})
+            summary = _write_all(folder, parameters, progress)
+            return {**summary, "up_to_date": False}
+    except OSError as error:
+        raise tfrecord.cannot_write(folder, error) from error
 
 
 def _write_all(folder: Path, parameters: Parameters, progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -82,33 +90,21 @@ def _write_all(folder: Path, parameters: Parameters, progress: Callable[[int, in
     from trainer.data import scenes
 
     total = parameters.train_images + parameters.test_images
-    done = 0
+    done = itertools.count(1)
     files: dict[str, str] = {}
     splits: dict[str, Any] = {}
-    parts = dict(zip(("train", "test"), scenes.load_scans(), strict=True))
-    plan = {
-        "train": (parameters.train_images, parameters.shards),
-        "test": (parameters.test_images, parameters.test_shards),
-    }
-    for split, (images, shards) in plan.items():
-        boxes: Counter[str] = Counter({name: 0 for name in scenes.CLASSES})
+    parts = zip(("train", "test"), scenes.load_scans(), strict=True)
+    counts = ((parameters.train_images, parameters.shards), (parameters.test_images, parameters.test_shards))
+    for number, ((split, scans), (images, shards)) in enumerate(zip(parts, counts, strict=True)):
+        boxes: Counter[str] = Counter(dict.fromkeys(scenes.CLASSES, 0))
         for shard in range(shards):
+            # Each shard has a random stream of its own: its content depends on no other shard.
+            random = np.random.RandomState([parameters.seed, number, shard])
+            drawn = _draw(random, scans, boxes, lambda: progress(next(done), total), range(shard, images, shards))
             name = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
-            # Each shard has a random stream of its own: independent of the others and of the number of images before it.
-            random = np.random.RandomState([parameters.seed, list(plan).index(split), shard])
-
-            def payloads(split: str = split, shard: int = shard, random: np.random.RandomState = random) -> Iterator[bytes]:
-                nonlocal done
-                for index in range(shard, images, shards):
-                    scene = scenes.compose(random, parts[split])
-                    boxes.update(scenes.CLASSES[digit] for digit in scene.digits)
-                    yield _example(scene, split, index)
-                    done += 1
-                    progress(done, total)
-
-            tfrecord.write(folder / name, payloads())
+            tfrecord.write(folder / name, (_example(scene, split, index) for index, scene in drawn))
             files[name] = _sha256(folder / name)
-        splits[split] = {"images": images, "scans": len(parts[split]), "boxes": sum(boxes.values()), "boxes_per_class": boxes}
+        splits[split] = {"images": images, "scans": len(scans), "boxes": boxes.total(), "boxes_per_class": boxes}
     numbers = range(1, len(scenes.CLASSES) + 1)
     text = label_map.render(dict(zip(numbers, scenes.CLASSES, strict=True)), {number: str(number - 1) for number in numbers})
     _write_text(folder / LABEL_MAP, text)
@@ -118,8 +114,21 @@ def _write_all(folder: Path, parameters: Parameters, progress: Callable[[int, in
     return summary
 
 
-def _example(scene: Any, split: str, index: int) -> bytes:
-    """tf.train.Example bytes of a scene (a `scenes.Scene`); class ids are the digit plus 1, 0 being the background."""
+def _draw(
+    random: RandomState, scans: Sequence[Scan], boxes: Counter[str], drawn: Callable[[], None], indices: Iterable[int]
+) -> Iterator[tuple[int, Scene]]:
+    """Yields a scene for each index, counts its digits in `boxes`, and calls `drawn` after each."""
+    from trainer.data import scenes
+
+    for index in indices:
+        scene = scenes.compose(random, scans)
+        boxes.update(scenes.CLASSES[digit] for digit in scene.digits)
+        yield index, scene
+        drawn()
+
+
+def _example(scene: Scene, split: str, index: int) -> bytes:
+    """tf.train.Example bytes of a scene; class ids are the digit plus 1, 0 being the background."""
     from PIL import Image
 
     from trainer.data.scenes import CLASSES
@@ -182,11 +191,8 @@ def _make_room(folder: Path, known: bool) -> None:
     present = [path for path in folder.iterdir() if _OURS.match(path.name)]
     if present and not known:
         raise InputError(f"{folder}: already holds TFRecords without {SUMMARY}, so not from here; name another folder")
-    try:
-        for path in present:
-            path.unlink()
-    except OSError as error:
-        raise tfrecord.cannot_write(folder, error) from error
+    for path in present:
+        path.unlink()
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _item_lines(text: str) -> Iterator[_ItemLines]:
     tokens = text_format.Tokenizer(text.split("\n"))
     depth, item = 0, None
     while not tokens.AtEnd():
-        token, line = tokens.token, tokens.ParseError("").GetLine()
+        token, line = tokens.token, tokens.ParseError("").GetLine() or 0  # type: ignore[arg-type]  # the stub is wrong
         tokens.NextToken()
         if token in ("{", "<"):
             depth += 1

@@ -117,14 +117,15 @@ def _check_image(features: Mapping[str, example_pb2.Feature], place: str) -> byt
 
 
 def _decode(encoded: bytes, place: str) -> None:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             image.load()
     # Pillow's decoders raise whatever a damaged file makes them meet (OSError, SyntaxError, ValueError, struct.error …).
     except Exception as error:
-        raise InputError(f"{place}: {IMAGE} cannot be decoded as {', '.join(_FORMATS)}: {error}") from error
+        what = "it is none of them" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{place}: {IMAGE} cannot be decoded as {', '.join(_FORMATS)}: {what}") from error
 
 
 def _check_objects(features: Mapping[str, example_pb2.Feature], label_map: Mapping[int, str], place: str) -> Sequence[int]:
@@ -132,7 +133,7 @@ def _check_objects(features: Mapping[str, example_pb2.Feature], label_map: Mappi
     sides = {side: values(features, key, "float", place) for side, key in BOX.items()}
     for side, numbers in sides.items():
         if len(numbers) != len(labels):
-            raise InputError(f"{place}: {BOX[side]} has {len(numbers)} values, {LABEL} has {len(labels)}; each object needs both")
+            raise InputError(f"{place}: {BOX[side]} has {len(numbers)} values, {LABEL} {len(labels)}; each object needs both")
         for value in numbers:
             if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
                 wrong = "is not a number" if math.isnan(value) else f"is {value:g}"
@@ -167,7 +168,7 @@ def _first_gap(present: set[int], count: int) -> int | None:
 
 def _glob(pattern: str) -> list[str]:
     if "://" not in pattern:
-        return glob.glob(pattern)
+        return glob.glob(pattern)  # noqa: PTH207 (Path.glob takes no absolute pattern)
     import tensorflow as tf
 
     try:
