@@ -1,0 +1,414 @@
+"""A job that has not ended: its replicas are started, watched, restarted and shut down, step by step, by the runner's thread.
+
+Whatever was decided can be told again from the stored rows, so that another server goes on where this one was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localcloud.cloud import rfc3339
+from localcloud.jobs import cluster, log, ports, replica, states, store
+from localcloud.jobs.cluster import Replica
+from localcloud.jobs.lines import last_lines, read_lines
+from localcloud.jobs.preparation import Preparation, disk_error
+from localcloud.jobs.states import LIVE, Decision, ReplicaState
+from localcloud.jobs.store import ReplicaRow
+from localcloud.services import logging
+
+if TYPE_CHECKING:
+    from localcloud.cloud import Cloud
+
+DEFAULT_TIMEOUT = 7 * 24 * 3600.0  # seconds
+SHOWN_FAILURES = 3
+_LAST_WORDS = {
+    states.SUCCEEDED: "Job completed successfully.",
+    states.CANCELLED: "Job was cancelled.",
+    states.FAILED: "Job failed.",
+}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that replicas are given: to end by themselves after the primary, and after SIGTERM until SIGKILL."""
+
+    success: float = 15
+    terminate: float = 10
+    failure: float = 2
+    stop: float = 5
+
+
+@dataclass
+class _Ending:
+    """A shutdown under way: to a state in which the job ends, or to a restart of the whole job when there is none."""
+
+    state: str | None
+    error: dict[str, Any] | None
+    signal_at: float
+    kill_after: float
+    signalled_at: float | None = None
+
+
+class ActiveJob:
+    """One job. `step()` does what is due and returns at once; `done` says that the job has ended and nothing of it runs."""
+
+    def __init__(self, cloud: Cloud, number: str, patience: Patience) -> None:
+        row = store.job(cloud.db, number)
+        if row is None:
+            raise LookupError(number)
+        body = json.loads(row["body"])
+        self.number = number
+        self.done = row["state"] in states.ENDED
+        self._cloud, self._patience = cloud, patience
+        self._spec: Mapping[str, Any] = body["jobSpec"]
+        self._location: str = row["location"]
+        self._job_restarts: int = row["restarts"]
+        self._scheduling: Mapping[str, Any] = self._spec.get("scheduling", {})
+        self._timeout = float(self._scheduling.get("timeout", "0s").removesuffix("s")) or DEFAULT_TIMEOUT
+        self._folder = cloud.home / "jobs" / number
+        self._rows: dict[Replica, ReplicaRow] = {row.replica: row for row in store.replicas(cloud.db, number)}
+        self._processes: dict[Replica, replica.Process] = {}
+        self._preparation: Preparation | None = None
+        self._ending: _Ending | None = None
+        self._broken: dict[str, Any] | None = None
+        self._resume(row["state"])
+
+    # What the outside asks for
+
+    def cancel(self) -> None:
+        """Shut the job down; its stored state is JOB_STATE_CANCELLING already."""
+        if self._ending is None or self._ending.state is None:
+            self._say("Job cancellation request has been accepted.")
+            self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
+
+    def stop(self) -> None:
+        """Shut the job down because the server stops."""
+        error = {"code": states.CODE_CANCELLED, "message": "The local cloud was stopped."}
+        if self._ending is not None and self._ending.state is not None:
+            self._ending.signal_at = 0
+            self._ending.kill_after = min(self._ending.kill_after, self._patience.stop)
+        else:
+            self._end(states.CANCELLED, error, kill_after=self._patience.stop)
+
+    def crash(self, error: Exception) -> bool:
+        """Give the job up after an error in `step`: nothing of it runs on, and its state is stored as soon as that is possible.
+
+        Tells whether this is the first error."""
+        first = self._broken is None
+        if self._broken is None:
+            self._broken = disk_error(self._cloud.home, error)
+        if self._preparation:
+            self._preparation.cancel()
+        replica.send(self._members(), signal.SIGKILL)
+        return first
+
+    def markers(self) -> set[str]:
+        """The markers of the processes that belong to the job as it is now."""
+        return {process.marker for process in self._processes.values()}
+
+    # What is due
+
+    def step(self) -> None:
+        """Do what is due. Raises OSError, sqlite3.Error (call `crash` then)."""
+        if self.done:
+            return
+        if self._broken is not None:
+            self._give_up(self._broken)
+            return
+        self._watch()
+        if self._ending is not None:
+            self._shut_down(self._ending)
+        elif self._preparation is not None:
+            self._prepared(self._preparation)
+        elif not self._rows:
+            self._prepare()
+        else:
+            self._start_missing()
+            self._check_timeout()
+
+    def _resume(self, state: str) -> None:
+        """Take over from the stored rows: running replicas are adopted, and what was decided about them is decided again."""
+        for row in self._rows.values():
+            if row.pid is not None and row.state is ReplicaState.RUNNING:
+                self._processes[row.replica] = replica.adopt(
+                    row.pid, row.process_created or 0.0, self._replica_folder(row.replica), self._marker(row)
+                )
+        if state == states.CANCELLING:
+            self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
+        elif state == states.PENDING and self._rows:
+            self._prepare()
+        elif state == states.RUNNING:
+            failed = [row for row in self._rows.values() if row.state is ReplicaState.FAILED]
+            if failed:
+                self._fail(failed)
+            elif any(row.replica.primary and row.state is ReplicaState.SUCCEEDED for row in self._rows.values()):
+                self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
+
+    def _prepare(self) -> None:
+        """Give the replicas their ports and start to install the packages."""
+        db = self._cloud.db
+        with db.transaction():
+            if not store.advance(db, self.number, (states.QUEUED, states.PENDING), states.PENDING, self._now()):
+                return
+            if not self._rows:
+                everyone = cluster.replicas(self._spec)
+                free = ports.allocate(len(everyone), store.ports_in_use(db))
+                self._rows = {each: ReplicaRow(each, port) for each, port in zip(everyone, free, strict=True)}
+                entries = [log.service(self._cloud.project, self.number, "Job is preparing.")]
+                for row in self._rows.values():
+                    store.save_replica(db, self.number, row)
+                    entries.append(self._lifecycle(row, f"Replica {row.replica.task_name} is waiting for its packages."))
+                logging.append(self._cloud, entries)
+        self._preparation = Preparation(self._cloud.home, self.number, self._spec, f"{self._prefix()}packages")
+        self._preparation.start()
+
+    def _prepared(self, preparation: Preparation) -> None:
+        if preparation.is_alive():
+            return
+        self._preparation = None
+        if preparation.error:
+            for line in preparation.error["message"].splitlines():
+                self._say(line, "ERROR")
+            self._end(states.FAILED, preparation.error)
+            return
+        for row in self._rows.values():
+            row.python = str(preparation.pythons[row.replica.pool])
+        self._start_all()
+
+    def _start_all(self) -> None:
+        self._start_missing()
+        if store.advance(self._cloud.db, self.number, (states.PENDING, states.RUNNING), states.RUNNING, self._now()):
+            self._say("Job is running.")
+
+    def _start_missing(self) -> None:
+        for row in self._rows.values():
+            if row.state in LIVE and row.replica not in self._processes:
+                self._start(row)
+
+    def _start(self, row: ReplicaRow) -> None:
+        """Start a replica, for the first time or again: with the same name and the same port."""
+        variables = cluster.environment(
+            self.number,
+            self._spec,
+            {each.replica: each.port for each in self._rows.values()},
+            row.replica,
+            project=self._cloud.project,
+            region=self._location,
+        )
+        python = Path(row.python or "")
+        path = f"{python.parent}:{replica.search_path()}"
+        row.attempt += 1
+        process = replica.spawn(
+            [str(python), *cluster.arguments(self._spec, row.replica)],
+            self._replica_folder(row.replica),
+            {"PATH": path, "PYTHONUNBUFFERED": "1", "GCS_ROOT": str(self._cloud.buckets), **variables},
+            self._marker(row),
+        )
+        self._processes[row.replica] = process
+        row.state, row.exit_code, row.end_time = ReplicaState.RUNNING, None, None
+        row.start_time = self._now()
+        row.pid, row.process_created = process.pid, process.created
+        self._record([row], f"Replica {row.replica.task_name} is running.")
+
+    def _watch(self) -> None:
+        """Log what the replicas wrote, and notice those that ended."""
+        ended: list[ReplicaRow] = []
+        for each, process in list(self._processes.items()):
+            row = self._rows[each]
+            exit_code = process.exit_code()
+            if exit_code is None:
+                self._log_output(row)
+                continue
+            process.kill()  # what it started and left
+            while self._log_output(row, final=True):
+                pass
+            del self._processes[each]
+            row.exit_code, row.end_time, row.pid = exit_code, self._now(), None
+            ended.append(row)
+        if not ended:
+            return
+        if self._ending is not None:
+            for row in ended:
+                self._record_end(row, self._state_at_end(row, self._ending))
+        else:
+            self._react(ended)
+
+    @staticmethod
+    def _state_at_end(row: ReplicaRow, ending: _Ending) -> ReplicaState:
+        if row.exit_code == 0:
+            return ReplicaState.SUCCEEDED
+        return ReplicaState.STOPPED if ending.signalled_at is not None else ReplicaState.FAILED
+
+    def _react(self, ended: list[ReplicaRow]) -> None:
+        """Decide what the exits mean while the job runs."""
+        decisions = {
+            row.replica: states.decide(
+                row.exit_code or 0,
+                replica_restarts=row.recent_restarts,
+                job_restarts=self._job_restarts,
+                restart_job_on_worker_restart=bool(self._scheduling.get("restartJobOnWorkerRestart")),
+                disable_retries=bool(self._scheduling.get("disableRetries")),
+            )
+            for row in ended
+        }
+        for row in ended:
+            if decisions[row.replica] is Decision.FAIL_JOB:
+                self._record_end(row, ReplicaState.FAILED)
+            elif decisions[row.replica] is Decision.REPLICA_SUCCEEDED:
+                self._record_end(row, ReplicaState.SUCCEEDED)
+        if any(row.replica.primary and row.state is ReplicaState.SUCCEEDED for row in ended):
+            for row in ended:
+                if row.exit_code:
+                    self._record_end(row, ReplicaState.FAILED)
+            self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
+            return
+        failed = [row for row in ended if decisions[row.replica] is Decision.FAIL_JOB]
+        again = [row for row in ended if decisions[row.replica] in (Decision.RESTART_REPLICA, Decision.RESTART_JOB)]
+        if failed:
+            for row in again:
+                self._record_end(row, ReplicaState.STOPPED)
+            self._fail(failed)
+            return
+        for row in again:
+            row.state = ReplicaState.RESTARTING
+            row.restarts += 1
+            row.recent_restarts += 1
+            self._record([row], f"{states.exit_message(row.replica.task_name, row.exit_code or 0)} It is restarted.")
+        if any(decision is Decision.RESTART_JOB for decision in decisions.values()):
+            self._end(None, None, kill_after=self._patience.failure)
+
+    def _fail(self, failed: list[ReplicaRow]) -> None:
+        messages = []
+        for row in failed[:SHOWN_FAILURES]:
+            folder = self._replica_folder(row.replica)
+            lines = last_lines(folder / "stderr.log") or last_lines(folder / "stdout.log")
+            messages.append(states.failure_message(row.replica.task_name, row.exit_code or 0, lines))
+        error = {"code": states.CODE_INVALID_ARGUMENT, "message": "\n".join(messages)}
+        self._end(states.FAILED, error, kill_after=self._patience.failure)
+
+    def _check_timeout(self) -> None:
+        row = store.job(self._cloud.db, self.number)
+        if row is not None and row["start_time"]:
+            ran = self._cloud.now().timestamp() - logging.micros_of(row["start_time"]) / 1e6
+            if ran > self._timeout:
+                error = {"code": states.CODE_DEADLINE_EXCEEDED, "message": states.timeout_message(self._timeout)}
+                self._end(states.FAILED, error, kill_after=self._patience.failure)
+
+    def _end(self, state: str | None, error: dict[str, Any] | None, *, grace: float = 0.0, kill_after: float = 0.0) -> None:
+        if self._preparation:
+            self._preparation.cancel()
+        self._ending = _Ending(state, error, time.monotonic() + grace, kill_after)
+
+    def _shut_down(self, ending: _Ending) -> None:
+        """Wait for the replicas that still run, then SIGTERM, then SIGKILL; when nothing is left, end or restart the job."""
+        now = time.monotonic()
+        if self._processes:
+            if ending.signalled_at is None and now >= ending.signal_at:
+                replica.send(self._members(), signal.SIGTERM)
+                ending.signalled_at = now
+            elif ending.signalled_at is not None and now >= ending.signalled_at + ending.kill_after:
+                replica.send(self._members(), signal.SIGKILL)
+            return
+        if self._preparation is not None and self._preparation.is_alive():
+            return
+        self._preparation = None
+        left = self._members()
+        if left:
+            replica.send(left, signal.SIGKILL)
+        elif ending.state is None:
+            self._restart_all()
+        else:
+            self._finish(ending.state, ending.error)
+
+    def _restart_all(self) -> None:
+        self._ending = None
+        self._job_restarts += 1
+        store.count_job_restart(self._cloud.db, self.number, self._now())
+        self._say(f"Job is restarted as a whole ({self._job_restarts} of {states.MAX_JOB_RESTARTS}).", "WARNING")
+        for row in self._rows.values():
+            row.recent_restarts = 0
+            row.state = ReplicaState.RESTARTING
+        self._start_missing()
+
+    def _finish(self, state: str, error: dict[str, Any] | None) -> None:
+        with self._cloud.db.transaction():
+            for row in self._rows.values():
+                if row.state in LIVE:
+                    row.state = ReplicaState.STOPPED
+                    self._record([row], f"Replica {row.replica.task_name} was stopped.")
+            store.end_job(self._cloud.db, self.number, state, error, self._now())
+            message = _LAST_WORDS[state]
+            self._say(f"{message} {error['message']}" if error else message, "ERROR" if state == states.FAILED else "INFO")
+        for each in self._rows:
+            shutil.rmtree(self._replica_folder(each) / "work", ignore_errors=True)
+        self.done = True
+
+    def _give_up(self, error: dict[str, Any]) -> None:
+        self._processes.clear()
+        left = self._members()
+        replica.send(left, signal.SIGKILL)
+        if not left and not (self._preparation and self._preparation.is_alive()):
+            self._finish(states.FAILED, error)
+
+    # Small things
+
+    def _log_output(self, row: ReplicaRow, *, final: bool = False) -> bool:
+        """Turn what a replica has written since into log entries; whether there was anything."""
+        entries = []
+        offsets = dict(row.offsets)
+        for stream in ("stdout", "stderr"):
+            path = self._replica_folder(row.replica) / f"{stream}.log"
+            lines, offsets[stream] = read_lines(path, row.offsets[stream], final=final)
+            entries += [log.output(self._cloud.project, self.number, row.replica.task_name, stream, line) for line in lines]
+        if not entries:
+            return False
+        before = row.offsets
+        row.offsets = offsets
+        try:
+            with self._cloud.db.transaction():
+                logging.append(self._cloud, entries)
+                store.save_replica(self._cloud.db, self.number, row)
+        except BaseException:
+            row.offsets = before
+            raise
+        return True
+
+    def _record_end(self, row: ReplicaRow, state: ReplicaState) -> None:
+        row.state = state
+        self._record([row], states.exit_message(row.replica.task_name, row.exit_code or 0))
+
+    def _record(self, rows: list[ReplicaRow], message: str) -> None:
+        with self._cloud.db.transaction():
+            for row in rows:
+                store.save_replica(self._cloud.db, self.number, row)
+            logging.append(self._cloud, [self._lifecycle(row, message) for row in rows])
+
+    def _lifecycle(self, row: ReplicaRow, message: str) -> dict[str, Any]:
+        return log.lifecycle(self._cloud.project, self.number, row, message)
+
+    def _say(self, message: str, severity: str = "INFO") -> None:
+        logging.append(self._cloud, [log.service(self._cloud.project, self.number, message, severity)])
+
+    def _now(self) -> str:
+        return rfc3339(self._cloud.now())
+
+    def _replica_folder(self, each: Replica) -> Path:
+        return self._folder / each.task_name
+
+    def _prefix(self) -> str:
+        return f"{self._cloud.home}:{self.number}:"
+
+    def _marker(self, row: ReplicaRow) -> str:
+        return f"{self._prefix()}{row.replica.task_name}:{row.attempt}"
+
+    def _members(self) -> list[Any]:
+        prefix = self._prefix()
+        sessions = {session for process in self._processes.values() for session in process.sessions()}
+        return replica.members(sessions, lambda marker: marker.startswith(prefix))
