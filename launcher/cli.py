@@ -1,0 +1,196 @@
+"""The command `odcloud`. Thin: a command's module is imported when the command runs, so `--help` costs next to nothing.
+
+Exit codes: 0 done, 1 the job (or the report) failed, 2 wrong input or no way to go on, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from launcher.errors import UserError
+
+_Command = Callable[..., Any]
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+stack_option = click.option("--stack", metavar="NAME", help="The Pulumi stack; by default the selected one.")
+format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the result on stdout."
+)
+follow_option = click.option(
+    "--follow/--detach", default=True, help="Follow the job to its end (Ctrl-C detaches), or return at once."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the request's body as JSON and send nothing.")
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"odcloud {version('odcloud')}")
+        context.exit()
+
+
+@click.group(context_settings=CONTEXT)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def odcloud() -> None:
+    """Distributed training of object detectors: Pulumi provisions, odcloud launches."""
+
+
+def _passed_on(name: str, module: str, text: str) -> None:
+    """Adds a command that another room's `python -m MODULE` takes over, arguments and all."""
+
+    @odcloud.command(name, help=text, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def command(arguments: tuple[str, ...]) -> NoReturn:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+_passed_on("local", "localcloud", "The local cloud: start, stop, status, env, reset.")
+_passed_on("data", "trainer.data", "Make a dataset.")
+
+
+@odcloud.command()
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file (YAML, `trainingInput:`).")
+@click.option("--run", metavar="RUN", help="The run to go on with or to follow; by default a new one.")
+@stack_option
+@follow_option
+@dry_run_option
+@format_option
+def train(config: Path, run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+    """Train: launch a run's job, or follow the one that is under way.
+
+    A run whose last job has ended gets a new one, which goes on from the last checkpoint.
+    """
+    from launcher import launch
+
+    return launch.train(config, run, stack, follow, dry_run, form)
+
+
+@odcloud.command("eval")
+@click.option("--run", metavar="RUN", help="The run to evaluate; by default the newest.")
+@stack_option
+@follow_option
+@dry_run_option
+@format_option
+def evaluate(run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+    """Evaluate a run's checkpoints on held-out images."""
+    from launcher import launch
+
+    return launch.evaluate(run, stack, follow, dry_run, form)
+
+
+@odcloud.command(short_help="Metrics, curves and detections of a run as one page.")
+@click.option("--run", metavar="RUN", help="The run to report on; by default the newest.")
+@stack_option
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where to write; by default report/RUN.")
+@format_option
+def report(run: str | None, stack: str | None, output: Path | None, form: str) -> int:
+    """Report on a run: table of metrics, curves, detections, one HTML page."""
+    from launcher import report as room
+
+    return room.report(run, stack, output, form)
+
+
+@odcloud.group()
+def jobs() -> None:
+    """List, show, read, await and cancel jobs.
+
+    JOB is a job's number, its name, or a run's id, which means the run's newest training.
+    """
+
+
+@jobs.command("list")
+@stack_option
+@format_option
+def jobs_list(stack: str | None, form: str) -> int:
+    """List the jobs, the newest first."""
+    from launcher import jobs as room
+
+    return room.show_list(stack, form)
+
+
+@jobs.command("show")
+@click.argument("job")
+@stack_option
+@format_option
+def jobs_show(job: str, stack: str | None, form: str) -> int:
+    """Show a job and each of its replicas."""
+    from launcher import jobs as room
+
+    return room.show(job, stack, form)
+
+
+@jobs.command("logs")
+@click.argument("job")
+@click.option("--replica", metavar="NAME", help="Only this one: chief, worker-0, ps-0, … or service.")
+@click.option("--follow", is_flag=True, help="Go on until the job ends.")
+@stack_option
+@format_option
+def jobs_logs(job: str, replica: str | None, follow: bool, stack: str | None, form: str) -> int:
+    """Print a job's log; as JSON, one object per line."""
+    from launcher import jobs as room
+
+    return room.logs(job, replica, follow, stack, form)
+
+
+@jobs.command("wait")
+@click.argument("job")
+@stack_option
+@format_option
+def jobs_wait(job: str, stack: str | None, form: str) -> int:
+    """Wait for a job's end: exit code 0 if it succeeded, else 1."""
+    from launcher import jobs as room
+
+    return room.wait(job, stack, form)
+
+
+@jobs.command("cancel")
+@click.argument("job")
+@click.option("--wait/--no-wait", "wait_for_end", default=True, help="Wait until the job has ended.")
+@stack_option
+@format_option
+def jobs_cancel(job: str, wait_for_end: bool, stack: str | None, form: str) -> int:
+    """Cancel a job."""
+    from launcher import jobs as room
+
+    return room.cancel(job, wait_for_end, stack, form)
+
+
+def main() -> NoReturn:
+    """The entry point: runs a command and turns whatever ends it into one message and an exit code."""
+    try:
+        code = odcloud(standalone_mode=False)
+    except click.exceptions.Abort:  # click's word for Ctrl-C
+        code = 130
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        usage = f" (see {context.command_path} --help)" if context else ""
+        code = _fail(f"{error.format_message()}{usage}")
+    except UserError as error:
+        code = _fail(str(error))
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        # Imported here, for it is needed by those commands only that talk to Google and then is there already.
+        from launcher.google import GoogleError
+
+        if not isinstance(error, GoogleError):
+            raise
+        code = _fail(str(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    click.echo(f"odcloud: error: {message}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""`odcloud jobs …`: what runs and what ran, and a hand on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from launcher import vertex, watch
+from launcher.errors import UserError
+from launcher.logs import Entry, Reader, clean, moment
+from launcher.screen import screen
+from launcher.session import connect
+from launcher.view import View, duration
+
+
+def show_list(stack: str | None, form: str) -> int:
+    """The stack's jobs that odcloud launched, the newest first."""
+    found = [job for job in connect(stack).jobs() if vertex.run(job)]
+    if form == "json":
+        print(json.dumps([_row(job) for job in found], indent=2))
+        return 0
+    if not found:
+        print("no jobs yet; launch one with `odcloud train --config JOB.yaml`", file=sys.stderr)
+        return 0
+    now = datetime.now(timezone.utc)
+    rows = [("JOB", "RUN", "KIND", "STATE", "REPLICAS", "AGE")]
+    for job in found:
+        row, age = _row(job), duration(max(0.0, (now - moment(job["createTime"])).total_seconds()))
+        rows.append((row["job"], row["run"], row["kind"], row["state"], str(row["replicas"]), age))
+    _table(rows)
+    return 0
+
+
+def _row(job: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "job": vertex.number(job),
+        "run": vertex.run(job),
+        "kind": vertex.kind(job) or "",
+        "name": job.get("displayName"),
+        "state": vertex.state(job),
+        "replicas": len(vertex.tasks(job)),
+        "createTime": job.get("createTime"),
+        "startTime": job.get("startTime"),
+        "endTime": job.get("endTime"),
+    }
+
+
+def show(text: str, stack: str | None, form: str) -> int:
+    """One job with its replicas."""
+    session = connect(stack)
+    view = watch.snapshot(session, session.find(text))
+    if form == "json":
+        print(json.dumps(view.facts(), indent=2))
+        return 0
+    job = view.job
+    print(watch.verdict(view))
+    for label, value in (("run", vertex.run(job)), ("created", job.get("createTime")), ("started", job.get("startTime"))):
+        print(f"  {label:8} {value or '-'}")
+    print(f"  {'ended':8} {job.get('endTime') or '-'}")
+    if view.progress and not view.ended:
+        print(f"  {'progress':8} {view.progress}")
+    print()
+    rows = [("REPLICA", "STATE", "EXIT CODE", "RESTARTS", "STARTED", "ENDED")]
+    for replica in view.replicas.values():
+        code = "-" if replica.exit_code is None else str(replica.exit_code)
+        times = (_clock(replica.start_time), _clock(replica.end_time))
+        rows.append((replica.name, view.state_of(replica), code, str(replica.restarts), *times))
+    _table(rows)
+    lines = watch.autopsy(view) if view.ended else []
+    if lines:
+        print("\n" + "\n".join(lines))
+    return 0
+
+
+def logs(text: str, replica: str | None, follow: bool, stack: str | None, form: str) -> int:
+    """A job's log, of all replicas or of one; with `follow` until the job ends."""
+    session = connect(stack)
+    job = session.find(text)
+    task = _task(replica, job) if replica else None
+    reader = Reader(session, job, task)
+    try:
+        while True:
+            # The state first: what is read after an end is all there is.
+            ended = vertex.state(job) in vertex.ENDED
+            for entry in reader.new():
+                _print_entry(entry, form)
+            sys.stdout.flush()
+            if not follow or ended:
+                return 0
+            time.sleep(watch.SLOWEST_POLL)
+            job = session.get(vertex.number(job))
+    except BrokenPipeError:  # … | head
+        sys.stderr.close()
+        return 0
+
+
+def _task(replica: str, job: dict[str, Any]) -> str:
+    task, tasks = vertex.task_name(replica), vertex.tasks(job)
+    if task not in (*tasks, "service"):
+        names = ", ".join(vertex.replica_name(one) for one in tasks)
+        raise UserError(f"--replica {replica!r}: job {vertex.number(job)} has {names} (and: service)")
+    return task
+
+
+def _print_entry(entry: Entry, form: str) -> None:
+    if form == "json":
+        fields = {"time": entry.time, "replica": entry.replica, "severity": entry.severity, "message": entry.message}
+        print(json.dumps({**fields, **({"payload": dict(entry.payload)} if entry.payload else {})}))
+        return
+    for line in clean(entry.message).splitlines() or [""]:
+        print(f"{_clock(entry.time)} {entry.replica:<9} {line}")
+
+
+def wait(text: str, stack: str | None, form: str) -> int:
+    """Waits for a job's end; 0 if it succeeded, else 1 with the last lines of the replica that failed first."""
+    session = connect(stack)
+    job = session.find(text)
+    display = screen()
+    try:
+        view = watch.follow(session, job, display)
+    finally:
+        display.close()
+    print(json.dumps(view.facts()) if form == "json" else watch.verdict(view))
+    if view.state == vertex.SUCCEEDED:
+        return 0
+    for line in watch.autopsy(view):
+        print(line, file=sys.stderr)
+    return 1
+
+
+def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
+    """Cancels a job and waits until it is; a job that has ended is left as it is."""
+    session = connect(stack)
+    job = session.find(text)
+    number = vertex.number(job)
+    if vertex.state(job) not in vertex.ENDED:
+        session.cancel(number)
+        job = session.get(number)
+        while wait_for_end and vertex.state(job) not in vertex.ENDED:
+            time.sleep(watch.FIRST_POLL)
+            job = session.get(number)
+    view = View(job)
+    print(json.dumps(view.facts()) if form == "json" else watch.verdict(view))
+    return 0
+
+
+def _clock(time_text: str | None) -> str:
+    """An RFC 3339 time as the local clock's hours, minutes and seconds; `-` for none."""
+    return moment(time_text).astimezone().strftime("%H:%M:%S") if time_text else "-"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,186 @@
+"""`odcloud train` and `odcloud eval`: outputs and a job file to a job, found or created, and followed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher import machines, runs, vertex
+from launcher.errors import UserError
+from launcher.job import EvaluationJob, Pool, TrainingJob, evaluation_name
+from launcher.session import Session, attach, connect
+from launcher.stack import Question
+
+if TYPE_CHECKING:
+    from infra.outputs import StackOutputs
+    from launcher.jobfile import JobFile
+    from launcher.view import View
+
+
+def training(outputs: StackOutputs, file: JobFile, run: str) -> TrainingJob:
+    """The training job of a run: the job file's word first, then the stack's. Raises UserError."""
+    given = file.input
+    if given.region and given.region != outputs.region:
+        raise UserError(
+            f"trainingInput.region is {given.region}, but the stack's bucket and jobs are in {outputs.region}; "
+            "remove it, or set the stack's `region`"
+        )
+    own = [arg.partition("=")[0] for arg in given.args]
+    if "--train_dir" in own:
+        raise UserError("trainingInput.args: --train_dir is the run's own folder and set by odcloud; remove it")
+    train_dir = f"{outputs.train_dir}/{run}"
+    args = [f"--train_dir={train_dir}"]
+    if "--pipeline_config_path" not in own:
+        args.append(f"--pipeline_config_path={outputs.pipeline_config_path}")
+    return TrainingJob(
+        run=run,
+        display_name=run,
+        region=outputs.region,
+        pools=file.pools,
+        package_uris=tuple(given.packageUris if given.packageUris is not None else outputs.package_uris),
+        python_module=given.pythonModule or _module(outputs, "train"),
+        args=(*args, *given.args),
+        executor_image_uri=outputs.executor_image_uri,
+        output_uri=given.jobDir or train_dir,
+        service_account=outputs.service_account,
+        labels={**outputs.labels, **file.labels},
+        timeout=given.scheduling.maxRunningTime,
+    )
+
+
+def evaluation(outputs: StackOutputs, run: str) -> EvaluationJob:
+    """The job that evaluates a run's checkpoints, on one machine. Raises UserError."""
+    eval_dir = f"{outputs.eval_dir}/{run}"
+    machine, _ = machines.machine("standard")
+    return EvaluationJob(
+        run=run,
+        display_name=evaluation_name(run),
+        region=outputs.region,
+        pools=(Pool("chief", machine, 1),),
+        package_uris=tuple(outputs.package_uris),
+        python_module=_module(outputs, "eval"),
+        args=(
+            f"--checkpoint_dir={outputs.train_dir}/{run}",
+            f"--eval_dir={eval_dir}",
+            f"--pipeline_config_path={outputs.pipeline_config_path}",
+        ),
+        executor_image_uri=outputs.executor_image_uri,
+        output_uri=eval_dir,
+        service_account=outputs.service_account,
+        labels=dict(outputs.labels),
+    )
+
+
+def _module(outputs: StackOutputs, kind: str) -> str:
+    try:
+        return outputs.python_modules[kind]
+    except KeyError:
+        raise UserError(
+            f"output 'python_modules' of the stack has no {kind!r}; run `pulumi up` to bring the stack up to date"
+        ) from None
+
+
+def train(config: Path, run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+    """The command; returns its exit code."""
+    if run:
+        runs.check_id(run)
+    with Question(stack) as question:  # Pulumi starts while the job file is read
+        from launcher import jobfile
+
+        file = jobfile.read(config)
+        session = attach(question.answer())
+    for warning in file.warnings:
+        _say(f"warning: {warning}")
+    if dry_run:
+        return _print_request(training(session.outputs, file, run or runs.new_id()))
+    launched = _train(session, file, run)
+    return _watch(session, launched, follow, form, f"odcloud train --config {config} --run {vertex.run(launched.job)}", stack)
+
+
+def _train(session: Session, file: JobFile, run: str | None) -> runs.Launched:
+    if run:
+        return runs.launch(session, training(session.outputs, file, run), _say)
+    while True:
+        try:
+            return runs.launch(session, training(session.outputs, file, runs.new_id()), _say, new_run=True)
+        except runs.RunTaken:  # two new runs in one second: the id of the next second is free
+            time.sleep(1.0)
+
+
+def evaluate(run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+    """The command; returns its exit code."""
+    if run:
+        runs.check_id(run)
+    session = connect(stack)
+    run = run or runs.newest(session)
+    job = evaluation(session.outputs, run)
+    if dry_run:
+        return _print_request(job)
+    _require_checkpoint(session, run)
+    launched = runs.launch(session, job, _say)
+    return _watch(session, launched, follow, form, f"odcloud eval --run {run}", stack)
+
+
+def _require_checkpoint(session: Session, run: str) -> None:
+    """Raises UserError when a run has left nothing to evaluate (TensorFlow writes CHECKPOINT.index last)."""
+    folder = f"{session.outputs.train_dir}/{run}"
+    prefix = folder.removeprefix(f"gs://{session.outputs.bucket}/") + "/"
+    if any(item["name"].endswith(".index") for item in session.objects(prefix)):
+        return
+    raise UserError(
+        f"{folder} holds no checkpoint to evaluate; train it (odcloud train --run {run}), or name another run with --run"
+    )
+
+
+def _print_request(job: TrainingJob | EvaluationJob) -> int:
+    print(json.dumps(vertex.custom_job(job), indent=2))
+    return 0
+
+
+def _watch(session: Session, launched: runs.Launched, follow: bool, form: str, again: str, stack: str | None) -> int:
+    from launcher import watch
+    from launcher.screen import screen
+    from launcher.view import View
+
+    job = launched.job
+    number, chosen = vertex.number(job), f" --stack {stack}" if stack else ""
+    ways = "\n".join(
+        (
+            f"  follow:  {again}{chosen}",
+            f"  log:     odcloud jobs logs --follow {number}{chosen}",
+            f"  cancel:  odcloud jobs cancel {number}{chosen}",
+        )
+    )
+    _say(f"{'following' if launched.adopted else 'launched'} {job['displayName']}: job {number}, {vertex.state(job)}")
+    if not follow:
+        _result(View(job), form, f"{job['displayName']} (job {number}): {vertex.state(job)}")
+        _say(ways)
+        return 0
+    display = screen()
+    try:
+        view = watch.follow(session, job, display)
+    except KeyboardInterrupt:
+        display.close()
+        _say(f"\ndetached: job {number} goes on\n{ways}")
+        if form == "json":
+            _result(View(session.get(number)), form, "")
+        return 130
+    finally:
+        display.close()
+    _result(view, form, watch.verdict(view))
+    if view.state == vertex.SUCCEEDED:
+        return 0
+    for line in watch.autopsy(view):
+        _say(line)
+    return 1
+
+
+def _result(view: View, form: str, text: str) -> None:
+    print(json.dumps(view.facts()) if form == "json" else text, flush=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

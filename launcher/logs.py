@@ -1,0 +1,101 @@
+"""A job's entries in Cloud Logging, read on and on: none lost, none twice.
+
+Source: the API's `entries.list` (`LogEntry` in the discovery document logging.v2). Entries may become visible some time after
+their timestamp, so each reading goes back a little, and what was seen is known by timestamp, insertId and log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from launcher import vertex
+from launcher.session import Session
+
+LATENESS = timedelta(seconds=20)
+"""How long after its timestamp an entry may turn up and still be seen."""
+
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a replica or message of the service. `task` is workerpool0-0, … or `service`."""
+
+    time: str
+    task: str
+    severity: str
+    message: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def replica(self) -> str:
+        """The replica as users know it."""
+        return vertex.replica_name(self.task)
+
+
+def clean(text: str) -> str:
+    """Text of a job, fit for a terminal: no control characters, whatever the job wrote."""
+    return _CONTROL.sub("", text).rstrip()
+
+
+def moment(text: str) -> datetime:
+    """An RFC 3339 time, to the microsecond."""
+    head, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.strptime(head, "%Y-%m-%dT%H:%M:%S").replace(
+        microsecond=int(fraction[:6].ljust(6, "0") or 0), tzinfo=timezone.utc
+    )
+
+
+class Reader:
+    """The entries of one job, or of one replica of it (`task`), in order of time."""
+
+    def __init__(self, session: Session, job: Mapping[str, Any], task: str | None = None) -> None:
+        self._session = session
+        self._number = vertex.number(job)
+        self._task = task
+        self._floor = moment(job["createTime"]) - timedelta(minutes=1)
+        self._latest = self._floor
+        self._seen: dict[tuple[str, str, str], datetime] = {}
+
+    def new(self) -> list[Entry]:
+        """The entries that were not there at the last call. Raises GoogleError."""
+        entries: list[tuple[datetime, Entry]] = []
+        for raw in self._fetch():
+            key = (raw["timestamp"], raw.get("insertId", ""), raw.get("logName", ""))
+            if key in self._seen:
+                continue
+            when = self._seen[key] = moment(raw["timestamp"])
+            self._latest = max(self._latest, when)
+            entries.append((when, _entry(raw)))
+        self._floor = max(self._floor, self._latest - LATENESS)
+        self._seen = {key: when for key, when in self._seen.items() if when >= self._floor}
+        return [entry for _, entry in sorted(entries, key=lambda pair: pair[0])]
+
+    def _fetch(self) -> Iterator[dict[str, Any]]:
+        wanted = f'resource.type="ml_job" AND resource.labels.job_id="{self._number}"'
+        if self._task:
+            wanted += f' AND resource.labels.task_name="{self._task}"'
+        since = self._floor.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        body: dict[str, Any] = {
+            "resourceNames": [f"projects/{self._session.outputs.project}"],
+            "filter": f'{wanted} AND timestamp>="{since}"',
+            "orderBy": "timestamp asc",
+            "pageSize": 1000,
+        }
+        while True:
+            page = self._session.google.call("logging.entries.list", body=body, repeat=True)
+            yield from page.get("entries", ())
+            if not page.get("nextPageToken"):
+                return
+            body["pageToken"] = page["nextPageToken"]
+
+
+def _entry(raw: Mapping[str, Any]) -> Entry:
+    payload = raw.get("jsonPayload", {})
+    message = raw.get("textPayload") or payload.get("message") or ""
+    labels = raw.get("resource", {}).get("labels", {})
+    return Entry(raw["timestamp"], labels.get("task_name", ""), raw.get("severity", "DEFAULT"), str(message), payload)

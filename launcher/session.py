@@ -1,0 +1,89 @@
+"""A stack and a way to talk to Google about it: what every command begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from launcher import stack, vertex
+from launcher.errors import UserError
+from launcher.google import Google, GoogleError
+
+if TYPE_CHECKING:
+    from infra.outputs import StackOutputs
+
+_JOBS = "aiplatform.projects.locations.customJobs"
+
+
+@dataclass(frozen=True)
+class Session:
+    """The stack's outputs and Google's services at the endpoints they name."""
+
+    outputs: StackOutputs
+    google: Google
+
+    @property
+    def parent(self) -> str:
+        return vertex.parent(self.outputs.project, self.outputs.region)
+
+    def jobs(self, display_name: str | None = None) -> list[dict[str, Any]]:
+        """The region's custom jobs, those of odcloud or not, the newest first."""
+        chosen = {"filter": f'display_name="{display_name}"'} if display_name else {}
+        found = self.google.pages(f"{_JOBS}.list", "customJobs", parent=self.parent, pageSize=100, **chosen)
+        return sorted(found, key=lambda job: str(job.get("createTime", "")), reverse=True)
+
+    def get(self, number: str) -> dict[str, Any]:
+        """A job by its number. Raises UserError when there is none."""
+        try:
+            job: dict[str, Any] = self.google.call(f"{_JOBS}.get", name=f"{self.parent}/customJobs/{number}")
+        except GoogleError as error:
+            if error.status == 404:
+                raise UserError(f"no job {number} in {self.parent}; `odcloud jobs list` shows what there is") from error
+            raise
+        return job
+
+    def find(self, text: str) -> dict[str, Any]:
+        """The job that a number, a display name or a run id (its newest training) means. Raises UserError."""
+        if text.isdigit():
+            return self.get(text)
+        if '"' not in text and (found := self.jobs(display_name=text)):
+            return found[0]
+        there = [str(job["displayName"]) for job in self.jobs() if vertex.run(job)]
+        hint = f"; the newest: {', '.join(dict.fromkeys(there[:3]))}" if there else "; there are none yet"
+        raise UserError(f"no job has the number, run id or name {text!r}{hint} (`odcloud jobs list` shows all)")
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Creates a custom job: sent once, never repeated here."""
+        job: dict[str, Any] = self.google.call(f"{_JOBS}.create", parent=self.parent, body=body, repeat=False)
+        return job
+
+    def cancel(self, number: str) -> None:
+        """Asks for a job to be cancelled."""
+        self.google.call(f"{_JOBS}.cancel", name=f"{self.parent}/customJobs/{number}", body={}, repeat=True)
+
+    def objects(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """The objects of the stack's bucket whose names begin with `prefix`. Raises UserError when there is no such bucket."""
+        try:
+            yield from self.google.pages("storage.objects.list", "items", bucket=self.outputs.bucket, prefix=prefix)
+        except GoogleError as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: GoogleError) -> Exception:
+        """A failed write or listing in the stack's bucket; 404 can only mean the bucket."""
+        if error.status != 404:
+            return error
+        return UserError(
+            f"the bucket gs://{self.outputs.bucket}, output 'bucket' of the stack, does not exist; "
+            "run `pulumi refresh` and `pulumi up` to make it"
+        )
+
+
+def connect(stack_name: str | None) -> Session:
+    """The session for a stack, by default the selected one. Raises UserError."""
+    return attach(stack.outputs(stack_name))
+
+
+def attach(outputs: StackOutputs) -> Session:
+    """The session for a stack whose outputs are known."""
+    return Session(outputs, Google(outputs.region, outputs.endpoints))

@@ -1,0 +1,112 @@
+"""The stack's outputs, asked of the Pulumi command line: what there is to run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import UserError
+
+if TYPE_CHECKING:
+    from infra.outputs import StackOutputs
+
+LOCAL = 'for the local cloud first `eval "$(odcloud local env)"`'
+
+
+class Question:
+    """`pulumi stack output`, under way since it was made, so that other work can be done while Pulumi starts."""
+
+    def __init__(self, stack: str | None = None, folder: Path | None = None) -> None:
+        """Raises UserError when there is no Pulumi or no project."""
+        self._folder = folder or project_folder(Path.cwd())
+        self._stack = stack
+        command = shutil.which("pulumi")
+        if not command:
+            raise UserError(f"no `pulumi` on PATH; run `make setup`, and {LOCAL}")
+        chosen = ["--stack", stack] if stack else []
+        self._process = subprocess.Popen(
+            [command, "stack", "output", "--json", "--non-interactive", *chosen],
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PULUMI_SKIP_UPDATE_CHECK": "true", **os.environ},
+        )
+
+    def __enter__(self) -> Question:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends Pulumi, should nobody want its answer any more."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def answer(self) -> StackOutputs:
+        """The outputs, checked. Raises UserError."""
+        stdout, stderr = self._process.communicate()
+        stack = self._stack or "the selected stack"
+        if self._process.returncode:
+            raise UserError(_refusal(stderr, self._stack, self._folder))
+        try:
+            values = json.loads(stdout)
+        except ValueError:
+            raise UserError(f"`pulumi stack output --json` in {self._folder} did not answer JSON: {stdout[:200]!r}") from None
+        if not values:
+            raise UserError(f"{stack} ({self._folder}) has no outputs yet; run `pulumi up` there, {LOCAL}")
+        return checked(values, stack)
+
+
+def outputs(stack: str | None = None) -> StackOutputs:
+    """The outputs of `stack`, or of the selected one, of the project that the current folder is in. Raises UserError."""
+    with Question(stack) as question:
+        return question.answer()
+
+
+def project_folder(start: Path) -> Path:
+    """The nearest folder from `start` upward that holds Pulumi.yaml. Raises UserError."""
+    for folder in (start, *start.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return folder
+    raise UserError(f"no Pulumi.yaml in {start} or above; run odcloud inside the project that provisions the stack")
+
+
+def checked(values: Mapping[str, Any], stack: str) -> StackOutputs:
+    """The outputs as the model that infra declares. Raises UserError naming the output that is missing or wrong."""
+    from pydantic import ValidationError
+
+    from infra.outputs import StackOutputs
+
+    try:
+        return StackOutputs.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        what = "is missing" if problem["type"] == "missing" else f"is not usable ({problem['msg']}; found {problem['input']!r})"
+        raise UserError(f"output {name!r} of {stack} {what}; run `pulumi up` to bring the stack up to date") from None
+
+
+def _refusal(stderr: str, stack: str | None, folder: Path) -> str:
+    """What Pulumi said, and what to do about it."""
+    said = next((line for line in stderr.splitlines() if line.startswith("error:")), stderr.strip()[-300:])
+    said = said.removeprefix("error:").strip() or "pulumi failed without a word"
+    lower = stderr.lower()
+    if "no stack selected" in lower:
+        advice = f"choose one with --stack NAME or `pulumi stack select NAME`; {LOCAL}"
+    elif "no stack named" in lower:
+        advice = (
+            f"`pulumi stack ls` shows those there are, `pulumi stack init {stack or 'NAME'}` and `pulumi up` make it; {LOCAL}"
+        )
+    elif "pulumi_access_token" in lower or "login" in lower or "logged in" in lower:
+        advice = f"run `pulumi login`, or {LOCAL}"
+    elif "passphrase" in lower:
+        advice = f"set PULUMI_CONFIG_PASSPHRASE; {LOCAL}"
+    else:
+        advice = f"see `pulumi stack output` in {folder}; {LOCAL}"
+    return f"cannot read the stack's outputs: {said.rstrip('.')}; {advice}"
