@@ -35,7 +35,7 @@ class StackOutputs(BaseModel):
     )
     python_modules: dict[Text, Text] = Field(description='Module to run, by kind of job: {"train": …, "eval": …}.')
     executor_image_uri: Text = Field(
-        description="Vertex AI's prebuilt image that runs the packages. The local cloud has its own environment for that instead."
+        description="Vertex AI's prebuilt image that runs the packages. The local cloud uses its own environment instead."
     )
     service_account: Text = Field(description="Email of the account that the jobs run as.")
     labels: dict[str, str] = Field(description="Labels of the stack's resources; its jobs carry them, too.")

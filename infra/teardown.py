@@ -59,7 +59,7 @@ class Jobs:
         except requests.exceptions.RequestException as error:
             raise TeardownError(
                 f"Vertex AI is not reached at {url} ({type(error).__name__}), so the stack's jobs cannot be stopped and "
-                'nothing is deleted. On the local cloud: `odcloud local start`, `eval "$(odcloud local env)"`, and destroy again.'
+                'nothing is deleted. On the local cloud: `odcloud local start`, `eval "$(odcloud local env)"`, and again.'
             ) from None
         return answer.status_code, body
 

@@ -1,0 +1,99 @@
+"""What a resource type is to this provider, and the two questions that need no network: is an input right, and what changed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+Properties = Mapping[str, Any]
+
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""Stands for a value that a preview cannot know (sdk/go/common/resource/plugin/rpc.go)."""
+
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+ASSET = "c44067f5952c0a294b673a41bacd8c17"
+"""A map whose SIGNATURE is ASSET is a file, with `path` and the SHA-256 of its content in `hash`."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input. `fixed`: another value makes another resource. `same`: whether two values mean the same."""
+
+    required: bool = False
+    fixed: bool = False
+    default: Any = None
+    same: Callable[[Any, Any], bool] = operator.eq
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A resource type: its inputs by the real provider's names, and what it does with them.
+
+    `identity` gives the id. `create`, `update` and `delete` call the service; without `update` every change replaces.
+    `read` gives the live properties (inputs among them in the form in which they were given), or None if it is gone.
+    """
+
+    fields: Mapping[str, Field]
+    identity: Callable[[Properties], str]
+    create: Callable[[Properties], object]
+    read: Callable[[Properties], dict[str, Any] | None]
+    delete: Callable[[Properties], object]
+    update: Callable[[Properties], object] | None = None
+
+
+class Change(Enum):
+    """Names of pulumirpc.PropertyDiff.Kind, without the _REPLACE."""
+
+    ADD = "ADD"
+    DELETE = "DELETE"
+    UPDATE = "UPDATE"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Changed inputs, those of them that need a new resource, and whether the old one must go first."""
+
+    changes: Mapping[str, Change]
+    replaces: frozenset[str]
+    delete_first: bool
+
+
+def check(kind: Kind, inputs: Properties) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Inputs with defaults filled in, and failures as (property, reason)."""
+    failures = [(name, "not a property that the local cloud's provider serves") for name in inputs if name not in kind.fields]
+    failures += [(name, "required") for name, field in kind.fields.items() if field.required and inputs.get(name) in (None, "")]
+    defaults = {name: field.default for name, field in kind.fields.items() if field.default is not None}
+    return {**defaults, **{name: value for name, value in inputs.items() if value is not None}}, failures
+
+
+def diff(kind: Kind, old: Properties, new: Properties, ignore: frozenset[str] = frozenset()) -> Difference:
+    """What changed between two sets of checked inputs. An unknown value counts as a change."""
+    changes: dict[str, Change] = {}
+    for name in sorted((old.keys() | new.keys()) & kind.fields.keys() - ignore):
+        if name not in old:
+            changes[name] = Change.ADD
+        elif name not in new:
+            changes[name] = Change.DELETE
+        elif not equal(old[name], new[name], kind.fields[name].same):
+            changes[name] = Change.UPDATE
+    replaces = frozenset(name for name in changes if kind.fields[name].fixed or kind.update is None)
+    # One name cannot be taken twice: the old one goes first unless the new one is called differently.
+    return Difference(changes, replaces, bool(replaces) and kind.identity(old) == kind.identity(new))
+
+
+def equal(old: Any, new: Any, same: Callable[[Any, Any], bool]) -> bool:
+    if is_asset(old) and is_asset(new):
+        return bool(old.get("hash") == new.get("hash"))  # where the file was does not matter
+    return same(old, new)
+
+
+def is_asset(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get(SIGNATURE) == ASSET
+
+
+def refreshed(inputs: Properties, live: Properties) -> dict[str, Any]:
+    """Inputs as the live resource has them, so that the next diff shows what drifted."""
+    return {name: live.get(name, value) for name, value in inputs.items()}

@@ -1,0 +1,179 @@
+"""Pulumi's provider protocol (pulumirpc.ResourceProvider), answered from the table of types.
+
+On the protocol itself rather than on `pulumi.provider.experimental`: that one puts a traceback into every error, drops the
+hash of a file asset, and imports the whole SDK, which costs each `pulumi up` half a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf.empty_pb2 import Empty
+from pulumi.runtime.proto import provider_pb2 as proto
+from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add_ResourceProviderServicer_to_server
+
+from localcloud.pulumi_provider.errors import ProviderError
+from localcloud.pulumi_provider.kinds import check, diff, refreshed
+from localcloud.pulumi_provider.resources import kind_of
+from localcloud.pulumi_provider.rest import Conflict
+from localcloud.pulumi_provider.values import from_struct, to_struct
+
+LARGEST_MESSAGE = 400 << 20  # as Pulumi's own providers
+WORKERS = 32
+
+Method = Callable[["Provider", Any, grpc.ServicerContext], Any]
+
+
+def reported(method: Method) -> Method:
+    """Errors as one line in the words of the one who raised them."""
+
+    @functools.wraps(method)
+    def wrapper(self: Provider, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(self, request, context)
+        except ProviderError as error:
+            message = str(error)
+        except Exception as error:
+            where = error.__traceback__
+            while where and where.tb_next:
+                where = where.tb_next
+            place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else "unknown place"
+            message = f"the local cloud's provider failed: {type(error).__name__}: {error} ({place})"
+        return context.abort(grpc.StatusCode.UNKNOWN, message)
+
+    return wrapper
+
+
+def unimplemented(self: Provider, request: Any, context: grpc.ServicerContext) -> NoReturn:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "not implemented by the local cloud's provider")
+    raise AssertionError  # abort does not return
+
+
+class Provider(ResourceProviderServicer):
+    """One method per call of the protocol."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    Handshake = Parameterize = GetSchema = GetMapping = GetMappings = Call = Construct = Attach = unimplemented
+
+    def GetPluginInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return proto.plugin__pb2.PluginInfo(version=self.version)  # type: ignore[attr-defined]
+
+    def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return proto.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return proto.DiffResponse(changes=proto.DiffResponse.DIFF_NONE)
+
+    def Configure(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return proto.ConfigureResponse(supportsPreview=True)
+
+    def Cancel(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return Empty()
+
+    @reported
+    def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
+        raise ProviderError(f"{request.tok} is not served by the local cloud's provider, nor is any other function")
+
+    @reported
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
+        _, kind = kind_of(request.urn)
+        inputs, failures = check(kind, from_struct(request.news))
+        return proto.CheckResponse(
+            inputs=to_struct(inputs), failures=[proto.CheckFailure(property=name, reason=reason) for name, reason in failures]
+        )
+
+    @reported
+    def Diff(self, request: Any, context: grpc.ServicerContext) -> Any:
+        _, kind = kind_of(request.urn)
+        found = diff(kind, from_struct(request.old_inputs), from_struct(request.news), frozenset(request.ignoreChanges))
+        detailed = {}
+        for name, change in found.changes.items():
+            suffix = "_REPLACE" if name in found.replaces else ""
+            detailed[name] = proto.PropertyDiff(kind=getattr(proto.PropertyDiff, change.value + suffix), inputDiff=True)
+        return proto.DiffResponse(
+            changes=proto.DiffResponse.DIFF_SOME if found.changes else proto.DiffResponse.DIFF_NONE,
+            diffs=list(found.changes),
+            replaces=sorted(found.replaces),
+            deleteBeforeReplace=found.delete_first,
+            detailedDiff=detailed,
+            hasDetailedDiff=True,
+        )
+
+    @reported
+    def Create(self, request: Any, context: grpc.ServicerContext) -> Any:
+        _, kind = kind_of(request.urn)
+        inputs = from_struct(request.properties)
+        if request.preview:
+            return proto.CreateResponse(properties=request.properties)
+        try:
+            kind.create(inputs)
+            live = kind.read(inputs)
+        except Conflict:
+            # Taken by an equal one: an interrupted `pulumi up` may have made it without noting so.
+            live = kind.read(inputs)
+            if live is None or diff(kind, refreshed(inputs, live), inputs).changes:
+                raise
+        return proto.CreateResponse(id=kind.identity(inputs), properties=to_struct({**inputs, **(live or {})}))
+
+    @reported
+    def Read(self, request: Any, context: grpc.ServicerContext) -> Any:
+        token, kind = kind_of(request.urn)
+        properties, inputs = from_struct(request.properties), from_struct(request.inputs)
+        if not properties:
+            raise ProviderError(f"{token}: the local cloud's provider cannot import what it did not make")
+        live = kind.read(properties)
+        if live is None:
+            return proto.ReadResponse()  # without an id: it is gone
+        return proto.ReadResponse(
+            id=request.id, properties=to_struct({**properties, **live}), inputs=to_struct(refreshed(inputs, live))
+        )
+
+    @reported
+    def Update(self, request: Any, context: grpc.ServicerContext) -> Any:
+        token, kind = kind_of(request.urn)
+        inputs = from_struct(request.news)
+        if request.preview:
+            return proto.UpdateResponse(properties=request.news)
+        if kind.update is None:
+            raise ProviderError(f"{token} cannot be changed in place")
+        kind.update(inputs)
+        return proto.UpdateResponse(properties=to_struct({**inputs, **(kind.read(inputs) or {})}))
+
+    @reported
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
+        _, kind = kind_of(request.urn)
+        kind.delete(from_struct(request.properties))
+        return Empty()
+
+
+def serve(version: str) -> None:
+    """Answer Pulumi's engine until it goes; the port is told on standard output, as the protocol wants."""
+    size = [("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.max_send_message_length", LARGEST_MESSAGE)]
+    server = grpc.server(ThreadPoolExecutor(WORKERS), options=size)
+    add_ResourceProviderServicer_to_server(Provider(version), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        server.wait_for_termination()
+    except KeyboardInterrupt:  # Ctrl-C reaches Pulumi as well, which ends its providers when it has finished
+        server.wait_for_termination()
+    sys.exit(0)
+
+
+def end_with_parent(parent: int) -> None:
+    """A killed Pulumi leaves no provider behind."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
