@@ -63,8 +63,10 @@ def test_mistakes_are_found_where_they_are(text: str, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent\.pbtxt: the label map cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"absent\.pbtxt: there is no such label map"):
         label_map.read(str(tmp_path / "absent.pbtxt"))
+    with pytest.raises(InputError, match="the label map cannot be read: Is a directory"):
+        label_map.read(str(tmp_path))
     (tmp_path / "binary.pbtxt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not a UTF-8 text"):
         label_map.read(str(tmp_path / "binary.pbtxt"))

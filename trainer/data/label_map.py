@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from google.protobuf import text_format
 
+from trainer import files
 from trainer.errors import InputError
 from trainer.protos import label_map_pb2
 
@@ -65,18 +65,14 @@ def render(names: Mapping[int, str], display_names: Mapping[int, str] | None = N
 
 def _read_text(path: str) -> str:
     try:
-        if "://" not in path:
-            return Path(path).read_text(encoding="utf-8")
-        import tensorflow as tf
-
-        try:
-            return tf.io.gfile.GFile(path, "r").read()
-        except tf.errors.OpError as error:
-            raise OSError(error.message) from error
+        text = files.read(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a valid label map: it is not a UTF-8 text") from error
     except OSError as error:
         raise InputError(f"{path}: the label map cannot be read: {error.strerror or error}") from error
+    if text is None:
+        raise InputError(f"{path}: there is no such label map; check the path, or make the data first")
+    return text
 
 
 def _place(path: str, line: int | None) -> str:
