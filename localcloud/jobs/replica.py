@@ -26,7 +26,7 @@ PRIVATE_PREFIXES = ("ODCLOUD_", "CLOUDSDK_", "PULUMI_", "GOOGLE_", "LOCALCLOUD_"
 _SUPERVISOR = """
 trap : TERM INT HUP QUIT
 exec 3>&2 2>/dev/null
-"$@" 2>&3 3>&-
+(exec "$@" 2>&3 3>&-)
 status=$?
 printf '%s\\n' "$status" > "$REPLICA_EXIT_FILE.new" && mv -f "$REPLICA_EXIT_FILE.new" "$REPLICA_EXIT_FILE"
 exit "$status"
