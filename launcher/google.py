@@ -1,9 +1,9 @@
 """The one place that talks to Google.
 
 Methods are called by their discovery id; path, verb and parameters come from the discovery documents that
-`google-api-python-client` carries (`googleapiclient/discovery_cache/documents`). Only the documents are used, not the client built
-upon them, for two reasons: its transport repeats requests on its own (see transport.py), and importing it costs more time than all
-the rest of a launch.
+`google-api-python-client` carries (`googleapiclient/discovery_cache/documents`). Only the documents are used, not the client
+built upon them, for two reasons: its transport repeats requests on its own (see transport.py), and importing it costs more time
+than all the rest of a launch.
 
 Endpoints: $CLOUDSDK_API_ENDPOINT_OVERRIDES_<SERVICE>, else the stack's output `endpoints`, else Google's.
 Credentials: $GOOGLE_OAUTH_ACCESS_TOKEN, else Application Default Credentials.

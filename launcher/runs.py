@@ -5,7 +5,7 @@ The service knows no request id, so a create call whose answer got lost must not
 1. look for an active job with the run's labels, and adopt it;
 2. write the record `runs/RUN/KIND-N.json`, which only one launcher can (ifGenerationMatch=0);
 3. look again (the one who held the record before may have created a job since), create the job, note its name in the record;
-4. when the answer is unclear (connection lost, 5xx), look for a job that was not there before; only if there is none, create again.
+4. when the answer is unclear (connection lost, 5xx), look for a job that was not there before; if there is none, create again.
 
 A launcher that died between 2 and 3 leaves an open record; the next one takes it over once its owner is known to be gone.
 """

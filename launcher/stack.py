@@ -95,18 +95,17 @@ def checked(values: Mapping[str, Any], stack: str) -> StackOutputs:
 def _refusal(stderr: str, stack: str | None, folder: Path) -> str:
     """What Pulumi said, and what to do about it."""
     said = next((line for line in stderr.splitlines() if line.startswith("error:")), stderr.strip()[-300:])
-    said = said.removeprefix("error:").strip() or "pulumi failed without a word"
+    said = said.removeprefix("error:").strip().rstrip(".") or "pulumi failed without a word"
     lower = stderr.lower()
     if "no stack selected" in lower:
-        advice = f"choose one with --stack NAME or `pulumi stack select NAME`; {LOCAL}"
+        said, advice = "no stack is selected", f"choose one with --stack NAME or `pulumi stack select NAME`; {LOCAL}"
     elif "no stack named" in lower:
-        advice = (
-            f"`pulumi stack ls` shows those there are, `pulumi stack init {stack or 'NAME'}` and `pulumi up` make it; {LOCAL}"
-        )
+        said = f"there is no stack {stack!r}"
+        advice = f"`pulumi stack ls` shows those there are, `pulumi stack init {stack}` and `pulumi up` make it; {LOCAL}"
     elif "pulumi_access_token" in lower or "login" in lower or "logged in" in lower:
-        advice = f"run `pulumi login`, or {LOCAL}"
+        said, advice = "Pulumi is not logged in", f"run `pulumi login`, or {LOCAL}"
     elif "passphrase" in lower:
         advice = f"set PULUMI_CONFIG_PASSPHRASE; {LOCAL}"
     else:
         advice = f"see `pulumi stack output` in {folder}; {LOCAL}"
-    return f"cannot read the stack's outputs: {said.rstrip('.')}; {advice}"
+    return f"cannot read the stack's outputs: {said}; {advice}"

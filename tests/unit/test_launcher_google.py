@@ -1,0 +1,164 @@
+"""Calls over a real HTTP server that misbehaves on request."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from launcher import google
+from launcher.google import Google, GoogleError
+
+
+class Service(ThreadingHTTPServer):
+    """Answers with what `answers` holds, one after the other: (status, body, headers), or None to hang up without an answer."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[tuple[int, Any, dict[str, str]] | None] = []
+        self.requests: list[tuple[str, str, bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def _answer(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append((self.command, self.path, content))
+        answer = self.server.answers.pop(0)
+        if answer is None:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        status, body, headers = answer
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_DELETE = _answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "secret")
+    for name in google.VERSIONS:
+        monkeypatch.delenv(google.override_name(name), raising=False)
+    monkeypatch.setattr(google.time, "sleep", lambda seconds: None)
+    with Service() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def client(service: Service) -> Google:
+    return Google("us-central1", dict.fromkeys(google.VERSIONS, service.url))
+
+
+NAME = "projects/p/locations/us-central1/customJobs/1"
+PARENT = "projects/p/locations/us-central1"
+
+
+def test_addresses_come_from_the_discovery_documents(service: Service) -> None:
+    service.answers = [(200, {}, {})] * 3
+    client(service).call(
+        "aiplatform.projects.locations.customJobs.list", parent=PARENT, filter='display_name="a b"', pageSize=5
+    )
+    client(service).call("storage.objects.get", bucket="b", object="a/b c.txt")
+    client(service).upload("b", "a/b.json", b"{}", "application/json", if_generation=0)
+    assert [path for _, path, _ in service.requests] == [
+        "/v1/projects/p/locations/us-central1/customJobs?filter=display_name%3D%22a+b%22&pageSize=5",
+        "/storage/v1/b/b/o/a%2Fb%20c.txt",
+        "/upload/storage/v1/b/b/o?name=a%2Fb.json&uploadType=media&ifGenerationMatch=0",
+    ]
+
+
+def test_a_parameter_that_the_method_does_not_have_is_a_bug(service: Service) -> None:
+    with pytest.raises(TypeError, match="pagesize"):
+        client(service).call("storage.objects.list", bucket="b", pagesize=3)
+
+
+@pytest.mark.parametrize("trouble", [(503, {}, {}), (429, {}, {}), (500, b"<html>", {}), None])
+def test_reads_are_repeated(service: Service, trouble: Any) -> None:
+    service.answers = [trouble, trouble, (200, {"state": "JOB_STATE_RUNNING"}, {})]
+    got = client(service).call("aiplatform.projects.locations.customJobs.get", name=NAME)
+    assert got == {"state": "JOB_STATE_RUNNING"}
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("trouble", [(503, {}, {}), (429, {}, {}), None])
+def test_what_creates_is_sent_once_whatever_happens(service: Service, trouble: Any) -> None:
+    service.answers = [(200, {}, {}), trouble]
+    google = client(service)
+    google.call("aiplatform.projects.locations.customJobs.get", name=NAME)  # leaves a connection open, that may be stale
+    with pytest.raises(GoogleError) as caught:
+        google.call("aiplatform.projects.locations.customJobs.create", parent=PARENT, body={})
+    assert caught.value.transient
+    assert [verb for verb, _, _ in service.requests] == ["GET", "POST"]
+
+
+def test_the_end_of_patience(service: Service) -> None:
+    service.answers = [(503, {"error": {"code": 503, "status": "UNAVAILABLE", "message": "Try later."}}, {})] * 9
+    with pytest.raises(GoogleError) as caught:
+        client(service).call("storage.buckets.get", bucket="b")
+    assert len(service.requests) == google.ATTEMPTS
+    assert "answered 503 UNAVAILABLE to storage.buckets.get: Try later.; that is the service's own trouble" in str(caught.value)
+
+
+def test_retry_after_is_honoured(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(google.time, "sleep", slept.append)
+    service.answers = [(429, {}, {"Retry-After": "7"}), (429, {}, {"Retry-After": "9999"}), (200, {}, {})]
+    client(service).call("storage.buckets.get", bucket="b")
+    assert slept == [7.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "out of date"), (403, "lacks that permission"), (400, "bad field"), (404, "bad field")]
+)
+def test_refusals_are_said_at_once_with_advice(service: Service, status: int, advice: str) -> None:
+    service.answers = [(status, {"error": {"code": status, "status": "X", "message": "bad field"}}, {})]
+    with pytest.raises(GoogleError) as caught:
+        client(service).call("storage.buckets.get", bucket="b")
+    assert advice in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "secret")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", f"{address}/storage/v1/")
+    monkeypatch.setattr(google.time, "sleep", lambda seconds: None)
+    with pytest.raises(GoogleError) as caught:
+        Google("us-central1").call("storage.buckets.get", bucket="b")
+    assert str(caught.value).startswith(f"cannot reach {address} (that address is $CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE): ")
+
+
+def test_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in google.VERSIONS:
+        monkeypatch.delenv(google.override_name(name), raising=False)
+    assert Google("europe-west4").base_url("aiplatform") == "https://europe-west4-aiplatform.googleapis.com/"
+    assert Google("europe-west4").base_url("storage") == "https://storage.googleapis.com/"
+    stack = {"logging": "http://127.0.0.1:1"}
+    assert Google("europe-west4", stack).base_url("logging") == "http://127.0.0.1:1/"
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", "http://127.0.0.1:2/")
+    assert Google("europe-west4", stack).base_url("logging") == "http://127.0.0.1:2/"
