@@ -1,0 +1,112 @@
+"""The components of infra/, with Pulumi's engine mocked: which resources they make, and with what."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+
+from infra.artifacts import Artifacts, ArtifactsArgs
+from infra.identity import Identity, IdentityArgs
+from infra.registry import Registry, RegistryArgs
+from infra.services import Services, ServicesArgs
+from infra.sources import Upload
+from infra.storage import Storage, StorageArgs
+from infra.teardown import Teardown, TeardownArgs
+
+LABELS = {"odcloud-stack": "dev"}
+EMAIL = "odcloud-dev@p.iam.gserviceaccount.com"
+
+
+class Engine(Mocks):
+    """Remembers what was registered; gives an account its email."""
+
+    def __init__(self) -> None:
+        self.resources: list[MockResourceArgs] = []
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.resources.append(args)
+        computed = {"email": EMAIL} if args.typ == "gcp:serviceaccount/account:Account" else {}
+        return f"{args.name}-id", {**args.inputs, **computed}
+
+    def call(self, args: MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"the stack asks the provider nothing, but calls {args.token}")
+
+
+Provision = Callable[[Callable[[], object]], list[MockResourceArgs]]
+
+
+@pytest.fixture
+def provision() -> Provision:
+    def run(program: Callable[[], object]) -> list[MockResourceArgs]:
+        engine = Engine()
+        set_mocks(engine, project="odcloud", stack="dev")
+        pulumi.runtime.test(lambda: program() and None)()
+        return [resource for resource in engine.resources if not resource.typ.startswith(("odcloud:", "pulumi:pulumi:"))]
+
+    return run
+
+
+def test_services(provision: Provision) -> None:
+    resources = provision(lambda: Services("services", ServicesArgs("p")))
+    assert {resource.inputs["service"] for resource in resources} == {
+        f"{name}.googleapis.com"
+        for name in ("aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "logging", "storage")
+    }
+    assert all(resource.inputs["disableOnDestroy"] is False for resource in resources)
+
+
+def test_the_bucket_is_private_labelled_and_tidies_temporary_objects_only(provision: Provision) -> None:
+    args = StorageArgs("p", "us-central1", "b", LABELS, force_destroy=False, temporary_days=3, soft_delete_days=7)
+    (bucket,) = provision(lambda: Storage("storage", args))
+    assert bucket.inputs["uniformBucketLevelAccess"] is True
+    assert bucket.inputs["publicAccessPrevention"] == "enforced"
+    assert bucket.inputs["labels"] == LABELS
+    assert bucket.inputs["forceDestroy"] is False
+    assert bucket.inputs["softDeletePolicy"] == {"retentionDurationSeconds": 7 * 24 * 3600}
+    assert bucket.inputs["lifecycleRules"] == [
+        {"action": {"type": "Delete"}, "condition": {"age": 3, "matchesPrefixes": ["tmp/", "staging/"]}}
+    ]
+
+
+def test_the_trainer_may_do_three_things_and_no_more(provision: Provision) -> None:
+    resources = provision(lambda: Identity("identity", IdentityArgs("p", "us-central1", "odcloud-dev", "b", "r")))
+    account, *bindings = sorted(resources, key=lambda resource: resource.typ != "gcp:serviceaccount/account:Account")
+    assert account.inputs["accountId"] == "odcloud-dev"
+    assert {(binding.typ.rpartition(":")[2], binding.inputs["role"]) for binding in bindings} == {
+        ("BucketIAMMember", "roles/storage.objectUser"),
+        ("IAMMember", "roles/logging.logWriter"),
+        ("RepositoryIamMember", "roles/artifactregistry.reader"),
+    }
+    assert {binding.inputs["member"] for binding in bindings} == {f"serviceAccount:{EMAIL}"}
+
+
+def test_the_registry_is_a_labelled_docker_repository(provision: Provision) -> None:
+    (repository,) = provision(lambda: Registry("registry", RegistryArgs("p", "us-central1", "r", LABELS)))
+    assert repository.inputs["format"] == "DOCKER"
+    assert repository.inputs["labels"] == LABELS
+
+
+def test_each_upload_is_an_object(provision: Provision, tmp_path: Path) -> None:
+    uploads = []
+    for name in ("packages/0/a.tar.gz", "data/train-00000-of-00001.tfrecord"):
+        path = tmp_path / Path(name).name
+        path.write_text(name)
+        uploads.append(Upload(path, name, "text/plain"))
+    resources = provision(lambda: Artifacts("artifacts", ArtifactsArgs("b", uploads)))
+    assert {(resource.inputs["name"], resource.inputs["bucket"]) for resource in resources} == {
+        ("packages/0/a.tar.gz", "b"),
+        ("data/train-00000-of-00001.tfrecord", "b"),
+    }
+
+
+def test_the_teardown_knows_whose_jobs_it_stops(provision: Provision) -> None:
+    (jobs,) = provision(lambda: Teardown("teardown", TeardownArgs("p", "us-central1", LABELS)))
+    assert jobs.typ == "pulumi-python:dynamic/odcloud:RunningJobs"
+    assert {name: jobs.inputs[name] for name in ("project", "region", "labels")} == {
+        "project": "p",
+        "region": "us-central1",
+        "labels": LABELS,
+    }

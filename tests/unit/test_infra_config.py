@@ -1,0 +1,79 @@
+"""infra/config.py: every mistake in a stack's configuration is told at once, and what is committed is right."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from infra.config import load
+from infra.errors import StackError
+
+ROOT = Path(__file__).parents[2]
+LEAST = {"gcp:project": "my-project", "gcp:region": "europe-west4"}
+
+
+def test_the_committed_local_stack_is_right_and_has_no_secret() -> None:
+    text = (ROOT / "Pulumi.local.yaml").read_text()
+    values = YAML(typ="safe").load(text)["config"]
+    config = load("local", values)
+    assert (config.project, config.region, config.bucket) == ("odcloud-local", "us-central1", "odcloud-local-odcloud-local")
+    assert config.data_dir == Path("digits")
+    assert config.force_destroy is True
+    assert "secure:" not in text
+
+
+def test_defaults() -> None:
+    config = load("dev", LEAST)
+    assert config.bucket == "my-project-odcloud-dev"
+    assert config.name == "odcloud-dev"
+    assert config.labels == {"odcloud-stack": "dev"}
+    assert config.force_destroy is False
+    assert config.data_dir is None
+
+
+def test_all_mistakes_at_once_each_with_its_key() -> None:
+    values = {
+        "gcp:region": "Europe",
+        "odcloud:temporaryDays": "soon",
+        "odcloud:forcedestroy": "true",
+        "odcloud:project": "another",
+        "odcloud:bucket": "Capitals",
+        "other:setting": "is none of ours",
+    }
+    with pytest.raises(StackError) as caught:
+        load("dev", values)
+    first, *lines = str(caught.value).splitlines()
+    assert "Pulumi.dev.yaml" in first
+    assert {line.split()[0] for line in lines} == {
+        "gcp:project:",
+        "gcp:region:",
+        "odcloud:temporaryDays:",
+        "odcloud:forcedestroy:",
+        "odcloud:project:",
+        "odcloud:bucket:",
+    }
+    assert "pulumi config set gcp:project" in str(caught.value)
+    assert "'soon'" in str(caught.value)
+    assert "odcloud:forceDestroy" in next(line for line in lines if "odcloud:forcedestroy:" in line)
+
+
+def test_a_missing_project_is_not_reported_as_a_wrong_bucket() -> None:
+    with pytest.raises(StackError) as caught:
+        load("dev", {"gcp:region": "us-central1"})
+    assert "bucket" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stack", ["Dev", "dev_1", "a-stack-name-of-more-than-22-characters", "-dev"])
+def test_a_stack_name_that_cannot_be_an_account_id_is_refused(stack: str) -> None:
+    with pytest.raises(StackError, match="stack name"):
+        load(stack, LEAST)
+
+
+@pytest.mark.parametrize(("days", "right"), [("0", True), ("3", False), ("7", True), ("90", True), ("91", False)])
+def test_soft_delete_takes_none_or_at_least_a_week(days: str, right: bool) -> None:
+    values = {**LEAST, "odcloud:softDeleteDays": days}
+    if right:
+        assert load("dev", values).soft_delete_days == int(days)
+    else:
+        with pytest.raises(StackError, match="softDeleteDays"):
+            load("dev", values)

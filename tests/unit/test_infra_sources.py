@@ -1,0 +1,116 @@
+"""infra/sources.py: same sources, same bytes, same names; and clear words when a source is missing."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from infra.errors import StackError
+from infra.sources import build_package, find_data, render_config
+
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "a-trainer"
+version = "1.2.3"
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    package = tmp_path / "source" / "a_trainer"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("ANSWER = 42\n")
+    (package.parent / "pyproject.toml").write_text(PYPROJECT)
+    return package.parent
+
+
+def test_a_package_has_the_same_bytes_whenever_and_wherever_it_is_built(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_package(source, tmp_path / "one")
+    module = source / "a_trainer" / "__init__.py"
+    os.utime(module, (1, 1))
+    module.chmod(0o600)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    copy = source.rename(tmp_path / "elsewhere")
+    second = build_package(copy, tmp_path / "two")
+    assert second.path.read_bytes() == first.path.read_bytes()
+    assert second.object == first.object
+    assert os.environ["SOURCE_DATE_EPOCH"] == "1700000000"
+    kind, digest, name = first.object.split("/")
+    assert (kind, len(digest), name) == ("packages", 12, "a_trainer-1.2.3.tar.gz")
+    with tarfile.open(first.path) as tar:
+        assert "a_trainer-1.2.3/a_trainer/__init__.py" in tar.getnames()
+
+
+def test_a_changed_source_is_another_object(source: Path, tmp_path: Path) -> None:
+    first = build_package(source, tmp_path / "build")
+    (source / "a_trainer" / "__init__.py").write_text("ANSWER = 43\n")
+    second = build_package(source, tmp_path / "build")
+    assert second.object != first.object
+    assert first.path.exists()
+
+
+def test_a_source_that_cannot_be_built_is_named(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"pyproject\.toml: not found"):
+        build_package(tmp_path, tmp_path / "build")
+    (source / "pyproject.toml").write_text("[project]\n")
+    with pytest.raises(StackError, match=r"pyproject\.toml: the package could not be built"):
+        build_package(source, tmp_path / "build")
+
+
+def test_a_pipeline_configuration_gets_its_paths(tmp_path: Path) -> None:
+    source = tmp_path / "pipeline.config"
+    source.write_text('input_path: "PATH_TO_BE_CONFIGURED/train-*.tfrecord"\nlabel_map_path: "PATH_TO_BE_CONFIGURED/l.pbtxt"\n')
+    upload = render_config(source, "gs://b/data", tmp_path / "build")
+    expected = 'input_path: "gs://b/data/train-*.tfrecord"\nlabel_map_path: "gs://b/data/l.pbtxt"\n'
+    assert upload.path.read_text() == expected
+    assert upload.object.startswith("config/") and upload.object.endswith("/pipeline.config")
+    assert render_config(source, "gs://b/data", tmp_path / "again").object == upload.object
+    assert render_config(source, "gs://c/data", tmp_path / "build").object != upload.object
+
+
+def test_a_missing_pipeline_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"none\.config.*odcloud:pipelineConfig"):
+        render_config(tmp_path / "none.config", "gs://b/data", tmp_path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for name in ("train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord", "test-00000-of-00001.tfrecord"):
+        (folder / name).write_bytes(b"records")
+    (folder / "label_map.pbtxt").write_text("item {}")
+    (folder / "notes.txt").write_text("not for the bucket")
+    return folder
+
+
+def test_a_dataset_is_its_shards_and_label_map(dataset: Path) -> None:
+    assert {upload.object for upload in find_data(dataset)} == {
+        "data/train-00000-of-00002.tfrecord",
+        "data/train-00001-of-00002.tfrecord",
+        "data/test-00000-of-00001.tfrecord",
+        "data/label_map.pbtxt",
+    }
+
+
+@pytest.mark.parametrize("missing", ["train-00001-of-00002.tfrecord", "test-00000-of-00001.tfrecord", "label_map.pbtxt"])
+def test_an_incomplete_dataset_says_how_to_make_it(dataset: Path, missing: str) -> None:
+    (dataset / missing).unlink()
+    with pytest.raises(StackError, match="odcloud data digits"):
+        find_data(dataset)
+
+
+def test_no_dataset_and_an_empty_shard_say_so(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"no such folder.*odcloud data digits"):
+        find_data(tmp_path / "none")
+    shard = dataset / "train-00000-of-00002.tfrecord"
+    shard.write_bytes(b"")
+    with pytest.raises(StackError, match=r"train-00000-of-00002\.tfrecord: empty"):
+        find_data(dataset)
