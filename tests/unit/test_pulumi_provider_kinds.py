@@ -1,0 +1,188 @@
+"""What the provider decides without a network: checks, differences, drift, IAM policies, clear refusals."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from localcloud.pulumi_provider import iam
+from localcloud.pulumi_provider.errors import ProviderError
+from localcloud.pulumi_provider.kinds import ASSET, SIGNATURE, UNKNOWN, Change, check, diff, refreshed
+from localcloud.pulumi_provider.resources import (
+    ACCOUNT,
+    BUCKET,
+    KINDS,
+    OBJECT,
+    PROJECT_MEMBER,
+    REPOSITORY,
+    bucket_body,
+    kind_of,
+)
+from localcloud.pulumi_provider.rest import STORAGE, Conflict, NotFound
+from localcloud.pulumi_provider.values import from_struct, to_struct
+
+LIFECYCLE = [{"action": {"type": "Delete"}, "condition": {"age": 7, "matchesPrefixes": ["tmp/"]}}]
+
+
+def bucket(**more: Any) -> dict[str, Any]:
+    inputs, failures = check(BUCKET, {"name": "b", "project": "p", "location": "US-CENTRAL1", **more})
+    assert not failures
+    return inputs
+
+
+def asset(hash: str, path: str = "/a") -> dict[str, str]:
+    return {SIGNATURE: ASSET, "hash": hash, "path": path}
+
+
+def test_check_fills_defaults_and_keeps_what_is_given() -> None:
+    inputs = bucket(forceDestroy=True, labels=None)
+    assert inputs["forceDestroy"] is True
+    assert inputs["storageClass"] == "STANDARD"
+    assert "labels" not in inputs
+
+
+def test_check_names_missing_and_unknown_properties() -> None:
+    _, failures = check(BUCKET, {"name": "b", "location": "", "websites": []})
+    assert {name for name, _ in failures} == {"project", "location", "websites"}
+
+
+def test_an_unknown_value_counts_as_given() -> None:
+    assert check(ACCOUNT, {"project": "p", "accountId": UNKNOWN})[1] == []
+
+
+def test_no_difference_between_equals_whatever_the_case_of_the_location() -> None:
+    assert diff(BUCKET, bucket(location="us-central1"), bucket()).changes == {}
+
+
+def test_differences_that_need_no_new_resource() -> None:
+    found = diff(BUCKET, bucket(labels={"a": "1"}), bucket(labels={"a": "2"}, lifecycleRules=LIFECYCLE))
+    assert found.changes == {"labels": Change.UPDATE, "lifecycleRules": Change.ADD}
+    assert not found.replaces and not found.delete_first
+    assert diff(BUCKET, bucket(labels={}), bucket()).changes == {"labels": Change.DELETE}
+
+
+def test_a_moved_bucket_is_replaced_and_the_old_one_goes_first() -> None:
+    found = diff(BUCKET, bucket(), bucket(location="EU"))
+    assert found.replaces == {"location"} and found.delete_first
+
+
+def test_a_renamed_bucket_is_replaced_and_the_old_one_goes_last() -> None:
+    found = diff(BUCKET, bucket(), {**bucket(), "name": "c"})
+    assert found.replaces == {"name"} and not found.delete_first
+
+
+def test_a_member_of_an_unknown_account_is_replaced() -> None:
+    old = {"project": "p", "role": "r", "member": "serviceAccount:a"}
+    assert diff(PROJECT_MEMBER, old, {**old, "member": UNKNOWN}).replaces == {"member"}
+
+
+def test_ignored_changes_are_none() -> None:
+    assert not diff(BUCKET, bucket(labels={}), bucket(labels={"a": "1"}), frozenset({"labels"})).changes
+
+
+def test_an_object_changes_with_its_content_and_not_with_where_its_file_was() -> None:
+    old = {"bucket": "b", "name": "o", "source": asset("1"), "contentType": "text/plain"}
+    assert not diff(OBJECT, old, {**old, "source": asset("1", "/elsewhere")}).changes
+    found = diff(OBJECT, old, {**old, "source": asset("2")})
+    assert found.changes == {"source": Change.UPDATE} and not found.replaces
+
+
+def test_drift_shows_in_the_inputs_that_were_given() -> None:
+    inputs = bucket(labels={"a": "1"})
+    drifted = refreshed(inputs, {**inputs, "labels": {"a": "2"}, "url": "gs://b"})
+    assert diff(BUCKET, drifted, inputs).changes == {"labels": Change.UPDATE}
+    assert "url" not in drifted
+
+
+def test_a_buckets_body_is_what_the_storage_api_takes() -> None:
+    body = bucket_body(bucket(lifecycleRules=LIFECYCLE, softDeletePolicy={"retentionDurationSeconds": 0}))
+    assert body["lifecycle"] == {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 7, "matchesPrefix": ["tmp/"]}}]}
+    assert body["softDeletePolicy"] == {"retentionDurationSeconds": "0"}  # int64 travels as a string
+
+
+def test_another_type_is_refused_by_name() -> None:
+    with pytest.raises(ProviderError, match="gcp:compute/instance:Instance is not served"):
+        kind_of("urn:pulumi:local::odcloud::odcloud:infra:Storage$gcp:compute/instance:Instance::vm")
+    token = "gcp:storage/bucket:Bucket"
+    assert kind_of(f"urn:pulumi:local::odcloud::odcloud:infra:Storage${token}::bucket") == (token, KINDS[token])
+
+
+def test_identities_are_paths() -> None:
+    assert ACCOUNT.identity({"project": "p", "accountId": "a"}) == "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com"
+    assert (
+        REPOSITORY.identity({"project": "p", "location": "l", "repositoryId": "r"}) == "projects/p/locations/l/repositories/r"
+    )
+
+
+def test_values_survive_the_protocol() -> None:
+    values = {"text": "a", "whole": 3, "part": 0.5, "flag": True, "none": None, "list": [1, {"x": []}], "asset": asset("1")}
+    found = from_struct(to_struct(values))
+    assert found == values
+    assert isinstance(found["whole"], int) and isinstance(found["flag"], bool)
+
+
+def test_without_the_local_clouds_environment_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_STORAGE_CUSTOM_ENDPOINT", raising=False)
+    with pytest.raises(ProviderError, match="odcloud local env"):
+        STORAGE.call("GET", "b/x")
+    monkeypatch.setenv("GOOGLE_STORAGE_CUSTOM_ENDPOINT", "http://127.0.0.1:9/storage/v1/")
+    with pytest.raises(ProviderError, match="odcloud local start"):
+        STORAGE.call("GET", "b/x")
+
+
+CONDITIONAL = {"role": "r", "members": ["m"], "condition": {"expression": "false"}}
+
+
+def test_a_member_joins_the_roles_binding_and_leaves_everything_else_alone() -> None:
+    policy = {"etag": "e", "version": 3, "bindings": [CONDITIONAL, {"role": "r", "members": ["other"]}]}
+    joined = iam.with_member(policy, "r", "m")
+    assert joined == {**policy, "bindings": [CONDITIONAL, {"role": "r", "members": ["other", "m"]}]}
+    assert iam.with_member(joined, "r", "m") == joined
+    assert iam.without_member(joined, "r", "m") == policy
+    assert not iam.has_member(policy, "r", "m")  # having it under a condition is not having it
+
+
+def test_the_last_member_takes_the_binding_along() -> None:
+    assert iam.without_member(iam.with_member({}, "r", "m"), "r", "m") == {"bindings": []}
+
+
+class Store:
+    """A policy with an etag, as a service keeps it: a stale write is a conflict."""
+
+    def __init__(self) -> None:
+        self.policy: dict[str, Any] = {"etag": "0", "bindings": []}
+        self.lock = threading.Lock()
+
+    def get(self, inputs: object) -> dict[str, Any]:
+        return self.policy
+
+    def set(self, inputs: object, policy: dict[str, Any]) -> None:
+        with self.lock:
+            if policy["etag"] != self.policy["etag"]:
+                raise Conflict("stale etag")
+            self.policy = {**policy, "etag": str(int(policy["etag"]) + 1)}
+
+
+def test_members_added_at_the_same_time_all_get_in() -> None:
+    store = Store()
+    kind = iam.member_kind(iam.PolicyOf(("bucket",), store.get, store.set))
+    inputs = [{"bucket": "b", "role": "r", "member": f"m{number}"} for number in range(8)]
+    threads = [threading.Thread(target=kind.create, args=(one,)) for one in inputs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {member for binding in store.policy["bindings"] for member in binding["members"]} == {f"m{n}" for n in range(8)}
+    assert all(kind.read(one) == {} for one in inputs)
+    kind.delete(inputs[0])
+    assert kind.read(inputs[0]) is None and kind.read(inputs[1]) == {}
+
+
+def test_a_member_of_a_resource_that_is_gone_is_gone_too() -> None:
+    def get(inputs: object) -> dict[str, Any]:
+        raise NotFound("no such bucket")
+
+    kind = iam.member_kind(iam.PolicyOf(("bucket",), get, lambda inputs, policy: None))
+    inputs = {"bucket": "b", "role": "r", "member": "m"}
+    assert kind.read(inputs) is None
+    kind.delete(inputs)
