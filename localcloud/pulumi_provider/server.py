@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.empty_pb2 import Empty
+from pulumi.runtime.proto import plugin_pb2 as plugin
 from pulumi.runtime.proto import provider_pb2 as proto
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add_ResourceProviderServicer_to_server
 
@@ -66,7 +67,7 @@ class Provider(ResourceProviderServicer):
     Handshake = Parameterize = GetSchema = GetMapping = GetMappings = Call = Construct = Attach = unimplemented
 
     def GetPluginInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return proto.plugin__pb2.PluginInfo(version=self.version)  # type: ignore[attr-defined]
+        return plugin.PluginInfo(version=self.version)
 
     def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
         return proto.CheckResponse(inputs=request.news)
