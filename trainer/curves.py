@@ -14,7 +14,7 @@ from trainer.results import Results
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SMOOTHING = 0.9  # weight of the past, as TensorBoard's slider
+SMOOTHING = 0.7  # weight of the past, as in TensorBoard's slider; more would trail visibly behind a falling loss
 _SMOOTHED_FROM = 20  # points; fewer are shown as they are
 
 
@@ -102,7 +102,7 @@ def _loss(axes: Axes, results: Results, theme: Theme) -> None:
         _line(axes, series, theme.first)
     # The first steps' loss may be many times the rest and would flatten it.
     values = sorted(value for _, value in series)
-    if len(values) >= _SMOOTHED_FROM and values[-1] > 4 * values[len(values) // 2] > 0:
+    if len(values) >= _SMOOTHED_FROM and values[-1] > 6 * values[len(values) // 2] > 0:
         axes.set_yscale("log")
         from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -151,7 +151,7 @@ def _speed(axes: Axes, results: Results, theme: Theme) -> None:
     values = sorted(value for _, value in results.steps_per_second)
     _title(axes, theme, "Steps per second", f"median {values[len(values) // 2]:.2g}")
     _line(axes, results.steps_per_second, theme.first)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, values[-1] * 1.15 or 1)
 
 
 def _legend(axes: Axes, theme: Theme, **options: Any) -> None:

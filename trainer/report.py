@@ -22,7 +22,7 @@ PAGE = "report.html"
 CURVES = "curves.png"
 _TEMPLATE = "report.html.j2"
 _BAR = 24  # characters
-_FACT_NAMES = {"run": "Run", "kind": "Kind", "job": "Job", "name": "Name", "state": "State", "error": "Error"}
+_FACT_NAMES = {"run": "Run", "kind": "Kind", "job": "Job", "state": "State", "error": "Error"}
 _TIMES = {"createTime": "Created", "startTime": "Started", "endTime": "Ended"}
 
 
@@ -68,7 +68,10 @@ def write(found: Results, output: str) -> dict[str, str]:
     """Writes the files, each whole or not at all; returns their paths. Raises InputError when they can't be written."""
     folder = Path(output)
     light = curves.render(found)
-    contents = {"report": (PAGE, page(found, light, curves.render(found, curves.DARK)).encode()), "curves": (CURVES, light)}
+    contents = {
+        "report": (PAGE, page(found, light, curves.render(found, curves.DARK)).encode(errors="replace")),
+        "curves": (CURVES, light),
+    }
     if found.sheet:
         contents["detections"] = (results.SHEET, found.sheet)
     files = {}

@@ -126,7 +126,9 @@ def _metric(path: Path, key: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{path}: {key} must be a number; evaluate the run again with `odcloud eval`")
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    if isinstance(value, int):
+        return float(value) if 0 <= value <= 1 else None
+    return value if math.isfinite(value) and value >= 0 else None
 
 
 def _ordered(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

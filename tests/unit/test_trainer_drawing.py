@@ -68,7 +68,7 @@ def test_low_scores_are_not_drawn() -> None:
 def test_any_number_of_images_any_shape_and_classes_without_name(count: int) -> None:
     one = item([[0, 0, 200, 50]], [77], [1.0], [[0, 0, 1, 1]], [1], shape=(200, 50))
     assert drawing.render([one] * count, {}).startswith(b"\x89PNG")
-    assert drawing.render([one] * count, {number: "a long class name" for number in range(1, 21)}).startswith(b"\x89PNG")
+    assert drawing.render([one] * count, dict.fromkeys(range(1, 21), "a long class name")).startswith(b"\x89PNG")
 
 
 def test_lists_as_json_gives_them_are_taken_too() -> None:
