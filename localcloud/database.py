@@ -65,7 +65,7 @@ class Database:
             try:
                 yield
             except BaseException:
-                if self._depth == 1:
+                if self._depth == 1 and self._connection.in_transaction:  # a full disk has rolled it back already
                     self._connection.execute("ROLLBACK")
                 raise
             else:

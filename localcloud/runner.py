@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from localcloud.jobs import replica, store
+from localcloud.jobs import replica, reserve, store
 from localcloud.jobs.active import ActiveJob, Patience
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class JobRunner:
     def _take(self, number: str) -> None:
         if number in self._jobs:
             return
+        reserve.keep(self._cloud.home)
         try:
             self._jobs[number] = ActiveJob(self._cloud, number, self._patience)
         except LookupError:

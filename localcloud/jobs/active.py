@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localcloud.cloud import rfc3339
-from localcloud.jobs import cluster, log, ports, replica, states, store
+from localcloud.jobs import cluster, log, ports, replica, reserve, states, store
 from localcloud.jobs.cluster import Replica
 from localcloud.jobs.lines import last_lines, read_lines
 from localcloud.jobs.preparation import Preparation, disk_error
@@ -104,6 +104,7 @@ class ActiveJob:
         first = self._broken is None
         if self._broken is None:
             self._broken = disk_error(self._cloud.home, error)
+            reserve.release(self._cloud.home)
         if self._preparation:
             self._preparation.cancel()
         replica.send(self._members(), signal.SIGKILL)

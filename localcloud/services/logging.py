@@ -132,6 +132,8 @@ def write(call: Call) -> dict[str, Any]:
                 raise ApiError(
                     400, "INVALID_ARGUMENT", f"entries[{position}].{name} is missing: set it there or once for the request."
                 )
+        resource_labels = {"project_id": call.cloud.project, **entry["resource"].get("labels", {})}
+        entry["resource"] = {**entry["resource"], "labels": resource_labels}
         labels = {**body.get("labels", {}), **entry.get("labels", {})}
         if labels:
             entry["labels"] = labels
