@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -159,6 +159,7 @@ class Provider(ResourceProviderServicer):
 
 def serve(version: str) -> None:
     """Answer Pulumi's engine until it goes; the port is told on standard output, as the protocol wants."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # for every thread started from here on
     size = [("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.max_send_message_length", LARGEST_MESSAGE)]
     server = grpc.server(ThreadPoolExecutor(WORKERS), options=size)
     add_ResourceProviderServicer_to_server(Provider(version), server)
@@ -166,11 +167,10 @@ def serve(version: str) -> None:
     server.start()
     print(port, flush=True)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    try:
-        server.wait_for_termination()
-    except KeyboardInterrupt:  # Ctrl-C reaches Pulumi as well, which ends its providers when it has finished
-        server.wait_for_termination()
-    sys.exit(0)
+    # Pulumi interrupts its providers when it has done with them, and waits. (Ctrl-C on Pulumi reaches only Pulumi: each
+    # provider has a process group of its own.)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    os._exit(0)
 
 
 def end_with_parent(parent: int) -> None:
