@@ -86,7 +86,7 @@ class Method:
         common = self.document["parameters"]
         found: dict[str, Any] = {}
         for name, text in items:
-            name = name if name in known else _camel(name)
+            name = name if name in known or self.is_storage else _camel(name)
             if name not in known:
                 # the storage service disregards what it does not know; the others refuse
                 if name in common or name.startswith("$") or self.is_storage:

@@ -1,8 +1,8 @@
 """Reads JSON as the services read it: by the schemas of a discovery document, into the one canonical form.
 
-The rules are those of the JSON mapping of protocol buffers (https://protobuf.dev/programming-guides/json/): a field may be written
-by its camelCase or its snake_case name, 64-bit integers as numbers or strings, null means absent. The older storage API keeps null
-(a patch removes a setting with it).
+The rules are those of the JSON mapping of protocol buffers (https://protobuf.dev/programming-guides/json/): a field may be
+written by its camelCase or its snake_case name, 64-bit integers as numbers or strings, null means absent. The older storage
+API keeps null (a patch removes a setting with it).
 """
 
 from __future__ import annotations

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import importlib
-import importlib.util
 import inspect
 import json
 import logging
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,8 +29,9 @@ from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.discovery import DOCUMENTS, Method, Router
 from localcloud.home import HOST, Home, Running
+from localcloud.runner import JobRunner
 
-SERVICES = ("storage", "iam", "projects", "serviceusage", "artifactregistry", "operations", "vertex", "logging")
+SERVICES = ("storage", "uploads", "iam", "projects", "serviceusage", "artifactregistry", "operations", "vertex", "logging")
 BODY_LIMIT = 32 * 2**20  # bytes of a JSON body; media is streamed and has no limit
 THREADS = 64
 
@@ -39,8 +41,7 @@ log = logging.getLogger("localcloud")
 def load_services() -> None:
     """Imports every service, which registers its handlers and its tables."""
     for name in SERVICES:
-        if importlib.util.find_spec(f"localcloud.services.{name}"):  # while the rooms are being built
-            importlib.import_module(f"localcloud.services.{name}")
+        importlib.import_module(f"localcloud.services.{name}")
 
 
 class _Api:
@@ -56,13 +57,20 @@ class _Api:
         storage = "storage/v1/" in raw_path[: len("resumable/upload/storage/v1/")]
         try:
             response = await self._answer(request, raw_path)
-        except ApiError as error:
-            response = _error_response(error, storage)
-        except Exception:
-            log.exception("%s /%s", request.method, raw_path)
-            message = f"Internal error in {request.method} /{raw_path}; the cause is in server.log."
-            response = _error_response(ApiError(500, message=message), storage)
+        except Exception as error:
+            response = _error_response(self._refusal(error, f"{request.method} /{raw_path}"), storage)
         await response(scope, receive, send)
+
+    def _refusal(self, error: Exception, what: str) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        if _is_full(error):
+            log.error("%s: %s", what, error)
+            return ApiError(
+                507, message=f"No space left for the local cloud's state in {self._cloud.home}: free some, then try again."
+            )
+        log.error("%s", what, exc_info=error)
+        return ApiError(500, message=f"Internal error in {what}; the cause is in server.log.")
 
     async def _answer(self, request: Request, raw_path: str) -> Response:
         if raw_path == "healthz" and request.method in ("GET", "HEAD"):
@@ -115,6 +123,13 @@ def _check_host(request: Request) -> None:
         raise ApiError(403, message="Requests from other origins are refused.")
 
 
+def _is_full(error: Exception) -> bool:
+    """Whether a write failed for lack of space (or of quota, or at the limit of a file's size)."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, sqlite3.OperationalError) and "is full" in str(error)
+
+
 async def _read_body(request: Request, found: Method) -> dict[str, Any]:
     if "request" not in found.description:
         return {}
@@ -158,8 +173,7 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
     load_services()
     port = listener.getsockname()[1]
     cloud = open_cloud(home, f"http://{HOST}:{port}")
-    if importlib.util.find_spec("localcloud.runner"):  # while the rooms are being built
-        cloud.runner = importlib.import_module("localcloud.runner").JobRunner(cloud)
+    cloud.runner = JobRunner(cloud)
     config = uvicorn.Config(
         create_app(cloud),
         log_config=None,

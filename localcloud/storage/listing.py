@@ -1,0 +1,96 @@
+"""Lists the objects of a bucket's folder in the order Cloud Storage gives: by name, as UTF-8 bytes compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+
+@dataclass
+class Page:
+    """`names` and `prefixes` in order; `last` is where the next page begins after, or None at the end."""
+
+    names: list[str] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+    last: str | None = None
+
+
+def list_page(
+    root: Path, *, prefix: str = "", delimiter: str = "", start: str = "", end: str = "", after: str = "", limit: int
+) -> Page:
+    """Up to `limit` names and prefixes: from `start` on, before `end`, without what earlier pages gave (up to `after`)."""
+    page = Page()
+    entries = _grouped(_walk(root, prefix, delimiter, max(start, after)), prefix, delimiter)
+    wanted = ((name, group) for name, group in entries if name >= start and name > after and not (end and name >= end))
+    found = list(islice(wanted, limit + 1))
+    for name, group in found[:limit]:
+        (page.prefixes if group else page.names).append(name)
+    if len(found) > limit:
+        page.last = found[limit - 1][0]
+    return page
+
+
+def has_objects(folder: Path) -> bool:
+    """Whether there is any file in the folder or below it."""
+    return any(True for _ in _files(str(folder), "", "", "", ""))
+
+
+def _walk(root: Path, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
+    """(name, is a group) for each object under the prefix. A folder that is one group for the delimiter '/' is not read."""
+    folder, _, _ = prefix.rpartition("/")
+    if any(part in ("", ".", "..") for part in folder.split("/") if folder):
+        return iter(())
+    base = f"{folder}/" if folder else ""
+    return _files(str(root / folder), base, prefix, delimiter, after)
+
+
+def _files(folder: str, base: str, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
+    try:
+        with os.scandir(folder) as entries:
+            # a folder's objects sort as its name with '/', which differs from its own place: "a.b" < "a/b"
+            found = sorted(
+                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name, entry) for entry in _readable(entries)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name, entry in found:
+        full = base + name
+        if not (full.startswith(prefix) or prefix.startswith(full)):
+            continue
+        if not name.endswith("/"):
+            if entry.is_file(follow_symlinks=False) and full.startswith(prefix):
+                yield full, False
+        elif full < after and not after.startswith(full):
+            continue  # everything in it comes before what is wanted
+        elif delimiter == "/" and len(full) > len(prefix):
+            if any(True for _ in _files(entry.path, full, "", "", "")):
+                yield full, True
+        else:
+            yield from _files(entry.path, full, prefix, delimiter, after)
+
+
+def _readable(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    """A file whose name is not UTF-8 cannot be named in JSON and is no object."""
+    for entry in entries:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            continue
+        yield entry
+
+
+def _grouped(entries: Iterator[tuple[str, bool]], prefix: str, delimiter: str) -> Iterator[tuple[str, bool]]:
+    """Joins names that share their beginning up to the first delimiter after the prefix."""
+    previous = None
+    for name, group in entries:
+        position = name.find(delimiter, len(prefix)) if delimiter and not group else -1
+        if position < 0:
+            yield name, group
+            continue
+        joined = name[: position + len(delimiter)]
+        if joined != previous:
+            previous = joined
+            yield joined, True

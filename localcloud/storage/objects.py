@@ -1,0 +1,282 @@
+"""Objects: files below a bucket's folder, and what is known of each beyond the file.
+
+A row in the database belongs to a file as long as size and modification time are those it was written with. A file without
+such a row (a job wrote it straight into the folder) is an object all the same: its generation is its modification time in
+microseconds, its checksums are computed when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any, BinaryIO
+
+from localcloud.database import Database, register_schema
+from localcloud.storage.digests import Digests, digest_file
+from localcloud.storage.listing import has_objects
+from localcloud.storage.names import object_fault
+
+register_schema(
+    """
+    CREATE TABLE IF NOT EXISTS objects (
+        bucket TEXT NOT NULL, name TEXT NOT NULL,
+        generation INTEGER NOT NULL, metageneration INTEGER NOT NULL,
+        size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        created INTEGER NOT NULL, updated INTEGER NOT NULL,
+        md5 TEXT, crc32c TEXT, metadata TEXT NOT NULL,
+        PRIMARY KEY (bucket, name)
+    ) WITHOUT ROWID;
+    """
+)
+
+
+class NameRefused(Exception):
+    """No file can have this object's name."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object as it is now. `created` and `updated` in microseconds since 1970; `metadata`: the fields a client may set."""
+
+    bucket: str
+    name: str
+    generation: int
+    metageneration: int
+    size: int
+    mtime_ns: int
+    created: int
+    updated: int
+    md5: str | None = None
+    crc32c: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+Check = Callable[["StoredObject | None"], None]
+
+
+def no_check(_: StoredObject | None) -> None:
+    """For writes without preconditions."""
+
+
+class ObjectStore:
+    """All objects of all buckets. Thread-safe. A `check` sees the object as it is at the write and refuses by raising."""
+
+    def __init__(self, root: Path, uploads: Path, db: Database) -> None:
+        self.root = root
+        self._uploads = uploads
+        self._db = db
+        self._lock = threading.RLock()
+        for abandoned in uploads.glob("part-*"):  # by a server that was killed
+            abandoned.unlink(missing_ok=True)
+
+    # -- reading
+
+    def get(self, bucket: str, name: str, *, digests: bool = False) -> StoredObject | None:
+        """The object, or None. With `digests` its checksums are filled in (unless the file changes meanwhile)."""
+        if object_fault(name):
+            return None
+        return self._adopt(bucket, name, digests=digests)
+
+    def open(self, bucket: str, name: str) -> tuple[StoredObject, BinaryIO] | None:
+        """The object and its opened content: what is read stays that of one generation when the object is overwritten."""
+        for _ in range(10):
+            found = self.get(bucket, name)
+            if found is None:
+                return None
+            try:
+                file = self._path(bucket, name).open("rb")
+            except (FileNotFoundError, IsADirectoryError):
+                return None
+            stat = os.fstat(file.fileno())
+            if stat.st_mtime_ns == found.mtime_ns and stat.st_size == found.size:
+                return found, file
+            file.close()
+        raise OSError(f"{bucket}/{name} changes faster than it can be read")
+
+    def is_empty(self, bucket: str) -> bool:
+        return not has_objects(self.root / bucket)
+
+    # -- writing
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A path for a new temporary file; whatever is left there afterwards is removed."""
+        path = self._uploads / f"part-{uuid.uuid4().hex}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def commit(
+        self, bucket: str, name: str, content: Path, digests: Digests, metadata: dict[str, Any], check: Check = no_check
+    ) -> StoredObject:
+        """Makes the temporary file `content` the object, in one step. Raises NameRefused, what `check` raises, or OSError."""
+        self.refuse_name(bucket, name)
+        with self._lock:
+            self.refuse_clash(bucket, name)
+            current = self._adopt(bucket, name)
+            check(current)
+            target = self._path(bucket, name)
+            now = time.time_ns() // 1000
+            generation = max(now, current.generation + 1 if current else 0)
+            os.utime(content, ns=(generation * 1000, generation * 1000))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():
+                _remove_empty_folders(target)
+            content.replace(target)
+            stat = target.stat()
+            stored = StoredObject(
+                bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, now, now, digests.md5, digests.crc32c, metadata
+            )
+            self._write_row(stored)
+        return stored
+
+    def update(
+        self, bucket: str, name: str, change: Callable[[dict[str, Any]], dict[str, Any]], check: Check
+    ) -> StoredObject | None:
+        """Sets what `change` makes of the metadata; the content stays. None when there is no such object."""
+        with self._lock:
+            current = self.get(bucket, name)
+            check(current)
+            if current is None:
+                return None
+            changed = replace(
+                current,
+                metageneration=current.metageneration + 1,
+                updated=time.time_ns() // 1000,
+                metadata=change(current.metadata),
+            )
+            self._write_row(changed)
+        return self.get(bucket, name, digests=True)
+
+    def delete(self, bucket: str, name: str, check: Check) -> bool:
+        """Removes the object and the folders that become empty; False when there is no such object."""
+        with self._lock:
+            current = self.get(bucket, name)
+            check(current)
+            if current is None:
+                return False
+            path = self._path(bucket, name)
+            path.unlink(missing_ok=True)
+            self._db.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
+            with suppress(OSError):
+                for folder in path.parents:
+                    if folder == self.root / bucket:
+                        break
+                    folder.rmdir()
+        return True
+
+    def create_bucket_folder(self, bucket: str) -> None:
+        (self.root / bucket).mkdir(exist_ok=True)
+
+    def delete_bucket_folder(self, bucket: str) -> bool:
+        """Removes the folder unless it holds objects; False when it does."""
+        with self._lock:
+            if not self.is_empty(bucket):
+                return False
+            folder = self.root / bucket
+            if folder.is_dir():
+                _remove_empty_folders(folder)
+            self._db.execute("DELETE FROM objects WHERE bucket = ?", (bucket,))
+        return True
+
+    # -- names
+
+    def refuse_name(self, bucket: str, name: str) -> None:
+        """Raises NameRefused when no file can have this name."""
+        fault = object_fault(name)
+        if fault:
+            raise NameRefused(
+                f"The object gs://{bucket}/{name} cannot be kept in the local cloud, where objects are files: {fault}."
+            )
+
+    def refuse_clash(self, bucket: str, name: str) -> None:
+        """Raises NameRefused when the object would have to be a file where a folder is, or the other way round."""
+        folder = self.root / bucket
+        for part in name.split("/")[:-1]:
+            folder = folder / part
+            if folder.is_symlink() or folder.is_file():
+                there = folder.relative_to(self.root / bucket)
+                raise NameRefused(
+                    f"The object gs://{bucket}/{name} cannot be kept in the local cloud, where objects are files: "
+                    f"gs://{bucket}/{there} is one already, so it cannot be a folder."
+                )
+        path = self._path(bucket, name)
+        if path.is_dir() and has_objects(path):
+            raise NameRefused(
+                f"The object gs://{bucket}/{name} cannot be kept in the local cloud, where objects are files: "
+                f"there are objects below gs://{bucket}/{name}/, so it is a folder already."
+            )
+
+    # -- inside
+
+    def _path(self, bucket: str, name: str) -> Path:
+        return self.root / bucket / name
+
+    def _adopt(self, bucket: str, name: str, *, digests: bool = False) -> StoredObject | None:
+        path = self._path(bucket, name)
+        try:
+            stat = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not S_ISREG(stat.st_mode):
+            return None
+        row = self._db.one("SELECT * FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
+        if row is not None and (row["size"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
+            found = StoredObject(**{**dict(row), "metadata": json.loads(row["metadata"])})
+        else:
+            micros = stat.st_mtime_ns // 1000
+            generation = max(micros, row["generation"] + 1 if row is not None else 1)
+            found = StoredObject(bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, micros, micros)
+        if digests and found.md5 is None and found.crc32c is None:
+            found = self._with_digests(path, found)
+        return found
+
+    def _with_digests(self, path: Path, found: StoredObject) -> StoredObject:
+        try:
+            with path.open("rb") as file:
+                digests = digest_file(file)
+                stat = os.fstat(file.fileno())
+        except FileNotFoundError:
+            return found
+        if (stat.st_size, stat.st_mtime_ns, digests.size) != (found.size, found.mtime_ns, found.size):
+            return found
+        found = replace(found, md5=digests.md5, crc32c=digests.crc32c)
+        with self._lock:
+            now = self._adopt(found.bucket, found.name)
+            if now is not None and (now.generation, now.metageneration) == (found.generation, found.metageneration):
+                self._write_row(found)
+        return found
+
+    def _write_row(self, stored: StoredObject) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO objects (bucket, name, generation, metageneration, size, mtime_ns, created, updated,"
+            " md5, crc32c, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                stored.bucket,
+                stored.name,
+                stored.generation,
+                stored.metageneration,
+                stored.size,
+                stored.mtime_ns,
+                stored.created,
+                stored.updated,
+                stored.md5,
+                stored.crc32c,
+                json.dumps(stored.metadata),
+            ),
+        )
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """Removes a folder that holds nothing but folders. A file that appears meanwhile stops it (OSError)."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        Path(path).rmdir()
