@@ -1,0 +1,95 @@
+"""The whole pipeline.config as a Model Garden experiment, still without TensorFlow: plain values, so that mistakes show at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.config import inputs, model, reader, training
+from trainer.config.inputs import EvalSettings, Reader
+from trainer.errors import InputError
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a pipeline.config asks for. `task` and `optimizer` override Model Garden's RetinaNetTask and OptimizationConfig."""
+
+    path: str
+    text: str
+    classes: int
+    steps: int
+    keep_every_hours: int
+    task: dict[str, Any]
+    optimizer: dict[str, Any]
+    train: Reader
+    evaluation: Reader
+    eval: EvalSettings
+
+
+def read(path: str) -> Experiment:
+    """Reads the pipeline.config at a local path or gs:// URI. Raises InputError with every problem found, each with its line."""
+    return build(reader.read(path))
+
+
+def parse(text: str, path: str) -> Experiment:
+    """The same from a text; `path` only names it in errors."""
+    return build(reader.parse(text, path))
+
+
+def build(pipeline: reader.Pipeline) -> Experiment:
+    """Maps a file that was read. Raises InputError with every problem found, each with its line."""
+    root = pipeline.root
+    settings = model.read(root.required_section("model"))
+    train = training.read(root.required_section("train_config"))
+    train_reader = inputs.read_training(root.required_section("train_input_reader"))
+    evaluation = inputs.read_eval_config(root.required_section("eval_config"))
+    readers = root.sections("eval_input_reader")
+    if len(readers) != 1:
+        pipeline.problems.add(root.line("eval_input_reader"), f"there must be one eval_input_reader {{ … }}, not {len(readers)}")
+    eval_readers = [inputs.read_evaluation(section) for section in readers]
+    root.report_leftovers()
+    pipeline.problems.raise_if_any()
+    if settings is None:  # a problem was reported
+        raise InputError(f"{pipeline.path}: the model is not supported")
+    return Experiment(
+        path=pipeline.path,
+        text=pipeline.text,
+        classes=settings.classes,
+        steps=train.steps,
+        keep_every_hours=train.keep_every_hours,
+        task=_task(settings, train, train_reader, eval_readers[0], evaluation),
+        optimizer=train.optimizer,
+        train=train_reader,
+        evaluation=eval_readers[0],
+        eval=evaluation,
+    )
+
+
+def _task(
+    settings: model.ModelSettings, train: training.TrainSettings, train_reader: Reader, eval_reader: Reader, evaluation: EvalSettings
+) -> dict[str, Any]:
+    # Fixed shape: width and height are each stretched to the network's.
+    parser = {**settings.parser, "keep_aspect_ratio": False}
+    return {
+        "model": settings.model,
+        "losses": settings.losses,
+        "max_num_eval_detections": settings.max_detections,
+        "per_category_metrics": True,
+        "train_data": {
+            "is_training": True,
+            "dtype": "float32",
+            "global_batch_size": train.batch_size,
+            "parser": {**parser, "aug_rand_hflip": train.flip, "max_num_instances": min(train.max_boxes, train_reader.max_boxes)},
+            **train_reader.options,
+        },
+        "validation_data": {
+            "is_training": False,
+            "dtype": "float32",
+            "global_batch_size": evaluation.batch_size,
+            "drop_remainder": False,
+            # The evaluator tells images apart by a number, which the records' own ids need not be.
+            "decoder": {"type": "simple_decoder", "simple_decoder": {"regenerate_source_id": True}},
+            "parser": {**parser, "max_num_instances": eval_reader.max_boxes},
+            **eval_reader.options,
+        },
+    }

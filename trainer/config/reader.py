@@ -1,0 +1,94 @@
+"""Reads a pipeline.config: protobuf text, with every mistake named by file, line and field."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor
+
+from trainer import files, paths
+from trainer.config import locations
+from trainer.config.locations import Node
+from trainer.config.section import Problems, Section
+from trainer.errors import InputError
+from trainer.protos import pipeline_pb2
+
+PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A file as it was read: its path as the user named it, its text, and its root section."""
+
+    path: str
+    text: str
+    root: Section
+    problems: Problems
+
+
+def read(path: str) -> Pipeline:
+    """Reads the file at a local path or gs:// URI.
+
+    Raises InputError when it cannot be read, is not protobuf text, has fields that the API does not know, or placeholders left.
+    """
+    try:
+        text = files.read(paths.resolve(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a pipeline configuration: it is not a UTF-8 text") from error
+    except OSError as error:
+        raise InputError(f"{path}: the pipeline configuration cannot be read: {error.strerror or error}") from error
+    if text is None:
+        raise InputError(f"{path}: no such pipeline configuration; check --pipeline_config_path")
+    return parse(text, path)
+
+
+def parse(text: str, path: str) -> Pipeline:
+    """The same from a text; `path` only names it in errors."""
+    message = pipeline_pb2.TrainEvalPipelineConfig()
+    try:
+        # Unknown fields are looked for below, to name all of them and the nearest known ones.
+        text_format.Parse(text, message, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise InputError(_place(path, error) + f": not a valid pipeline configuration: {_reason(error)}") from error
+    root = locations.index(text)
+    problems = Problems(path)
+    _find_unknown(root, pipeline_pb2.TrainEvalPipelineConfig.DESCRIPTOR, "", problems)
+    _find_placeholders(root, "", problems)
+    problems.raise_if_any()
+    return Pipeline(path, text, Section(message, root, "", problems), problems)
+
+
+def _find_unknown(node: Node, descriptor: Descriptor, path: str, problems: Problems) -> None:
+    if descriptor.name == "Opaque":  # reported as unsupported as a whole, by its name
+        return
+    for child in node.children:
+        name = f"{path}.{child.name}" if path else child.name
+        known = descriptor.fields_by_name.get(child.name)
+        if known is None:
+            near = difflib.get_close_matches(child.name, descriptor.fields_by_name.keys(), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.add(child.line, f"{name}: the Object Detection API has no such field{hint}")
+        elif known.message_type is not None:
+            _find_unknown(child, known.message_type, name, problems)
+
+
+def _find_placeholders(node: Node, path: str, problems: Problems) -> None:
+    for child in node.children:
+        name = f"{path}.{child.name}" if path else child.name
+        if PLACEHOLDER in child.text:
+            problems.add(child.line, f"{name}: {PLACEHOLDER} stands for your data's folder; put the folder's path or gs:// URI there")
+        _find_placeholders(child, name, problems)
+
+
+def _place(path: str, error: text_format.ParseError) -> str:
+    return f"{path}: line {error.GetLine()}" if error.GetLine() else path
+
+
+def _reason(error: text_format.ParseError) -> str:
+    """The parser's words, without the position and the package's name."""
+    text = str(error).splitlines()[0]
+    line, column = error.GetLine(), error.GetColumn()
+    text = text.removeprefix(f"{line}:{column} : " if column else f"{line} : ")
+    return text.replace("odcloud.trainer.", "")
