@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     |(?P<paren>[()])
     |(?P<op>!=|<=|>=|=~|!~|=|<|>|:)
     |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-    |(?P<word>-?[^\s()"'=<>:!,]+(?:\."(?:[^"\\]|\\.)*"[^\s()"'=<>:!,]*)*)""",
+    |(?P<word>-?[^\s()"'=<>:!,]+(?:(?<=\.)"(?:[^"\\]|\\.)*"[^\s()"'=<>:!,]*)*)""",
     re.VERBOSE,
 )
 _BARE_VALUE = re.compile(r"""(?P<word>[^\s()"']+)""")  # after an operator a colon is part of the value, as in a time
