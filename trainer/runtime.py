@@ -20,12 +20,32 @@ _QUIET = {
 }
 
 
-def prepare() -> None:
-    """Sets the variables that TensorFlow reads at import, and silences what its libraries say about themselves."""
+# Fewer, and a replica that waits for another one's tensors can stop itself: with 1 a worker did.
+_LEAST_INTEROP_THREADS = 4
+
+
+def prepare(processes: int = 1) -> None:
+    """Sets the variables that TensorFlow reads at import, and silences what its libraries say about themselves.
+
+    processes: how many compute on this machine; each takes its share of the cores.
+    """
     os.environ.update(_ALWAYS)
-    for name, value in _QUIET.items():
+    threads = max(1, _cores() // processes)
+    defaults = {
+        **_QUIET,
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": str(max(_LEAST_INTEROP_THREADS, threads)),
+    }
+    for name, value in defaults.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
+
+
+def _cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def quiet_logging() -> None:

@@ -1,0 +1,166 @@
+"""Trains a detector: `python -m trainer.train --train_dir=DIR --pipeline_config_path=FILE`.
+
+Each replica of a job runs this same command; TF_CONFIG says which one it is. Alone, it trains by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from trainer import paths, runtime, server
+from trainer.cluster import CHIEF, Cluster, from_environment
+from trainer.config import experiment as configuration
+from trainer.config.experiment import Experiment
+from trainer.data import label_map, records
+from trainer.errors import InputError
+from trainer.finish import FAILED, FINISHED, FinishMarker
+from trainer.progress import Progress, duration, log
+
+USAGE_EXIT_CODE = 2
+# 128 + SIGTERM: whoever runs the job may start the replica again, and training goes on.
+STOPPED_EXIT_CODE = 143
+_CONNECT_SECONDS = 15 * 60.0
+# A chief that lost the variables starts itself again; this variable counts, so that it does not do so for ever.
+_RESTARTS = "TRAINER_RESTARTS"
+_MAX_RESTARTS = 5
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The old page's flags. Raises InputError on anything else."""
+    parser = _Parser(prog="python -m trainer.train", description="Train a detector.", allow_abbrev=False)
+    parser.add_argument("--train_dir", required=True, help="where checkpoints and events go (a folder or gs:// URI)")
+    parser.add_argument("--pipeline_config_path", required=True, help="the pipeline.config (a file or gs:// URI)")
+    parser.add_argument("--job-dir", help="accepted because ML Engine adds it; not used")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs this replica to its end; the exit code."""
+    try:
+        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        cluster = from_environment()
+        runtime.prepare(replicas_here(cluster))
+        train_dir = paths.resolve(arguments.train_dir)
+        if cluster.role != CHIEF:
+            server.serve(cluster, train_dir)
+        return lead(cluster, train_dir, arguments.pipeline_config_path)
+    except InputError as error:
+        print(f"odcloud: error: {error}", file=sys.stderr, flush=True)
+        return USAGE_EXIT_CODE
+
+
+def replicas_here(cluster: Cluster) -> int:
+    """How many replicas compute on this machine: they share its cores."""
+    if cluster.alone:
+        return 1
+    host = cluster.addresses[cluster.role][cluster.index].rpartition(":")[0]
+    return max(1, sum(address.rpartition(":")[0] == host for address in cluster.workers))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was found good before anything is started."""
+
+    experiment: Experiment
+    train_files: list[str]
+    eval_files: list[str]
+
+
+def check_inputs(config_path: str) -> Inputs:
+    """Reads the configuration and checks what it names. Raises InputError; loads TensorFlow only for gs:// paths."""
+    experiment = configuration.read(config_path)
+    found = []
+    for reader in (experiment.train, experiment.evaluation):
+        names = label_map.read(paths.resolve(reader.label_map))
+        if max(names) > experiment.classes:
+            raise InputError(
+                f"{reader.label_map}: id {max(names)} is above model.ssd.num_classes {experiment.classes} in {config_path}; "
+                "raise num_classes, or number the classes from 1 on"
+            )
+        found.append(records.check(reader.patterns, names).files)
+    return Inputs(experiment, *found)
+
+
+def lead(cluster: Cluster, train_dir: str, config_path: str) -> int:
+    """The chief: checks everything that can be known, trains, and lets the other replicas end. The exit code."""
+    try:
+        code = _train(cluster, train_dir, check_inputs(config_path))
+    except Exception:
+        _tell_others(cluster, train_dir, FAILED)
+        raise
+    if code == 0:
+        _tell_others(cluster, train_dir, FINISHED)
+    return code
+
+
+def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
+    steps = inputs.experiment.steps
+    with Progress(steps) as progress:
+        progress.phase("loading TensorFlow")
+        from trainer import garden, training
+
+        runtime.quiet_logging()
+        done = training.last_step(train_dir)
+        if done >= steps:
+            log(f"nothing to do: {train_dir} has a checkpoint of step {done}, and num_steps is {steps}", step=done)
+            progress.update(done)
+            return 0
+        training.copy_config(inputs.experiment, train_dir)
+        others = [*cluster.workers, *cluster.servers]
+        progress.phase(f"waiting for {len(others)} replicas")
+        try:
+            server.wait_for(others, _CONNECT_SECONDS)
+        except TimeoutError as error:
+            log(f"no answer from {error} for {duration(_CONNECT_SECONDS)}", "ERROR")
+            return 1
+        try:
+            task = garden.build_task(inputs.experiment, inputs.train_files, inputs.eval_files)
+            run = training.Training(inputs.experiment, cluster, task, train_dir, progress)
+            signal.signal(signal.SIGTERM, lambda *_: run.stop())
+            run.run()
+        except training.Stopped:
+            log(f"stopped on request; the state is saved in {train_dir}", "WARNING")
+            return STOPPED_EXIT_CODE
+        except training.ClusterLostError as error:
+            _start_again(training.last_step(train_dir), str(error))
+    return 0
+
+
+def _start_again(step: int, reason: str) -> NoReturn:
+    """Replaces this process by a new one, which connects anew and resumes; gives up when that has not led any further.
+
+    A new process, because TensorFlow cannot leave a cluster.
+    """
+    count, _, last_step = os.environ.get(_RESTARTS, "0:-1").partition(":")
+    restarts = int(count) + 1 if step <= int(last_step) else 1
+    if restarts > _MAX_RESTARTS:
+        log(f"a parameter server is lost, {_MAX_RESTARTS} times since step {step}: {reason}", "ERROR")
+        server.leave(1)
+    log(f"a parameter server is lost; starting again from the checkpoint of step {step} ({reason})", "WARNING", step=step)
+    os.environ[_RESTARTS] = f"{restarts}:{step}"
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _tell_others(cluster: Cluster, train_dir: str, outcome: str) -> None:
+    if cluster.alone:
+        return
+    try:
+        FinishMarker(train_dir).write(outcome)
+    except OSError as error:
+        log(f"cannot tell the other replicas that training has {outcome}: {error}", "ERROR")
+
+
+if __name__ == "__main__":
+    server.leave(main())

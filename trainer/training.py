@@ -1,0 +1,168 @@
+"""The chief's work: runs the steps, keeps checkpoints and events, and comes back after a lost parameter server."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import Any
+
+import tensorflow as tf
+
+from trainer import garden, paths, stepper
+from trainer.cluster import Cluster
+from trainer.config.experiment import Experiment
+from trainer.errors import InputError
+from trainer.progress import Progress, log
+
+# A kill loses at most about so much work; a checkpoint may take so much of the time.
+_CHECKPOINT_SECONDS = 20.0
+_CHECKPOINT_SHARE = 0.05
+_CHECKPOINTS_KEPT = 3
+_SUMMARIES = 100  # points of a curve
+# In the order of their window: what tells that a server or the connection to it is gone, and not a mistake in the model.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+_LOST_WORDS = ("unknown device", "Unable to find the relevant tensor remote_handle", "Unable to find a context_id", "was not found", "/job:ps")
+
+
+class ClusterLostError(Exception):
+    """A parameter server is gone, and with it the variables: training must begin again from the last checkpoint."""
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and has saved its state."""
+
+
+class Training:
+    """Trains one experiment to its number of steps, from wherever train_dir's last checkpoint is."""
+
+    def __init__(self, experiment: Experiment, cluster: Cluster, task: Any, train_dir: str, progress: Progress) -> None:
+        self._experiment = experiment
+        self._train_dir = train_dir
+        self._progress = progress
+        self._stop = False
+        try:
+            self._build(cluster, task)
+        except tf.errors.OpError as error:
+            raise _lost(error) from error
+
+    def _build(self, cluster: Cluster, task: Any) -> None:
+        strategy = stepper.connect(cluster)
+        self._progress.phase("building the model")
+        with strategy.scope():
+            self._model = task.build_model()
+            self._optimizer = garden.build_optimizer(self._experiment)
+            self._optimizer.iterations  # noqa: B018  (makes the variable, in the strategy's scope)
+        checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._optimizer)
+        self._manager = tf.train.CheckpointManager(
+            checkpoint,
+            self._train_dir,
+            max_to_keep=_CHECKPOINTS_KEPT,
+            keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
+        )
+        if self._manager.latest_checkpoint:
+            checkpoint.restore(self._manager.latest_checkpoint)
+        data = task.task_config.train_data
+        if cluster.alone:
+            self._stepper: stepper.Stepper = stepper.LocalStepper(task, self._model, self._optimizer, data)
+        else:
+            self._stepper = stepper.ClusterStepper(strategy, task, self._model, self._optimizer, data)
+        self._writer = tf.summary.create_file_writer(self._train_dir)
+
+    def stop(self) -> None:
+        """Asks the running `run` to save and end; safe to call from a signal handler."""
+        self._stop = True
+
+    def run(self) -> None:
+        """Trains to the end.
+
+        Raises Stopped after `stop`, ClusterLostError when the variables are lost, InputError when the loss is not a number.
+        """
+        try:
+            self._run()
+        except tf.errors.OpError as error:
+            raise _lost(error) from error
+
+    def _run(self) -> None:
+        total = self._experiment.steps
+        step = self._saved_step = int(self._optimizer.iterations.numpy())
+        self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
+        if step:
+            log(f"resuming from step {step} ({self._manager.latest_checkpoint})", step=step)
+        self._progress.update(step)
+        self._progress.phase("first step")
+        every = max(1, min(100, total // _SUMMARIES))
+        losses: list[float] = []
+        while step < total:
+            for loss in self._steps(step, total):
+                step += 1
+                if not math.isfinite(loss):
+                    raise InputError(
+                        f"the loss became {loss} in step {step}: lower the learning rate, or clip gradients "
+                        "(train_config.gradient_clipping_by_norm). The last good state is the checkpoint in the training directory"
+                    )
+                losses.append(loss)
+                self._progress.update(step, sum(losses[-10:]) / len(losses[-10:]))
+                if step % every == 0 or step == total:
+                    self._summarize(step, losses[-every:])
+            self._save()
+            if self._stop:
+                raise Stopped
+        self._writer.close()
+
+    def _steps(self, step: int, total: int) -> Any:
+        """Yields each step's loss as steps come to an end, until it is time for a checkpoint; then none is under way."""
+        pending: deque[stepper.Pending] = deque()
+        scheduled = step
+        while True:
+            due = self._stop or time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
+            while not due and scheduled < total and len(pending) < self._stepper.window:
+                pending.append(self._stepper.schedule())
+                scheduled += 1
+            if not pending:
+                return
+            yield float(pending.popleft().get())
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        step = int(self._optimizer.iterations.numpy())
+        if step > self._saved_step:
+            self._manager.save(checkpoint_number=step)
+            self._saved_step = step
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - began
+
+    def _summarize(self, step: int, losses: list[float]) -> None:
+        with self._writer.as_default(step=step):
+            tf.summary.scalar("loss", sum(losses) / len(losses))
+            tf.summary.scalar("learning_rate", garden.learning_rate(self._optimizer, step))
+            rate = self._progress.steps_per_second()
+            if rate:
+                tf.summary.scalar("steps_per_second", rate)
+        self._writer.flush()
+
+
+def last_step(train_dir: str) -> int:
+    """The step of train_dir's last checkpoint; 0 without one."""
+    checkpoint = tf.train.latest_checkpoint(train_dir)
+    number = checkpoint.rpartition("-")[2] if checkpoint else ""
+    return int(number) if number.isdigit() else 0
+
+
+def copy_config(experiment: Experiment, train_dir: str) -> None:
+    """Keeps the configuration beside what is trained with it. Raises InputError when train_dir cannot be written."""
+    from trainer import files
+
+    try:
+        files.write(paths.join(train_dir, "pipeline.config"), experiment.text)
+    except OSError as error:
+        raise InputError(f"{train_dir}: cannot be written: {error.strerror or error}; check --train_dir and the disk") from error
+
+
+def _lost(error: tf.errors.OpError) -> Exception:
+    """The error as it is, or as a lost cluster."""
+    words = str(error.message)
+    if isinstance(error, _LOST) or any(word in words for word in _LOST_WORDS):
+        return ClusterLostError(words.splitlines()[0] if words else type(error).__name__)
+    return error
