@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+MAX_TOKENS = 1500  # SQLite takes expressions up to a depth of 1,000
 OPERATORS = ("!=", "<=", ">=", "=", "<", ">", ":")
 
 _TOKEN = re.compile(
@@ -112,6 +113,8 @@ def _tokens(text: str) -> list[_Token]:
         if match.lastgroup:
             tokens.append(_Token(match.lastgroup, match.group(), position))
         position = match.end()
+        if len(tokens) > MAX_TOKENS:
+            raise FilterError(f"it has more than {MAX_TOKENS} words and signs")
     return tokens
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_LINE = 256 * 1024  # bytes: what Cloud Logging takes in one entry
-MAX_READ = 4 * 1024 * 1024  # bytes read at a time, so that one chatty replica does not hold up the others
+MAX_READ = 1024 * 1024  # bytes read at a time, so that one chatty replica does not hold up the others
 
 SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
 

@@ -22,13 +22,14 @@ KILLED = 128 + signal.SIGKILL
 # What of the server's own environment a replica must not see.
 PRIVATE_PREFIXES = ("ODCLOUD_", "CLOUDSDK_", "PULUMI_", "GOOGLE_", "LOCALCLOUD_", "VIRTUAL_ENV", "PYTHON")
 
-# A signal to the group reaches the shell too: it must live until its child has ended. The child gets the default action back.
+# $0 is the file for the exit status. A signal to the group reaches the shell too: it must live until its child, which gets the
+# default action back, has ended. The shell's own remarks ("Killed") are no output of the replica.
 _SUPERVISOR = """
 trap : TERM INT HUP QUIT
 exec 3>&2 2>/dev/null
 (exec "$@" 2>&3 3>&-)
 status=$?
-printf '%s\\n' "$status" > "$REPLICA_EXIT_FILE.new" && mv -f "$REPLICA_EXIT_FILE.new" "$REPLICA_EXIT_FILE"
+printf '%s\\n' "$status" > "$0.new" && mv -f "$0.new" "$0"
 exit "$status"
 """
 
@@ -86,9 +87,9 @@ def spawn(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE_PREFIXES)}
     with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
         popen = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISOR, "replica", *command],
+            ["/bin/sh", "-c", _SUPERVISOR, str(folder / "exit"), *command],
             cwd=work,
-            env={**inherited, **environment, MARKER: marker, "REPLICA_EXIT_FILE": str(folder / "exit")},
+            env={**inherited, **environment, MARKER: marker},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -401,6 +401,32 @@ def test_a_killed_server_finds_its_replicas_again(cloud: LocalCloud) -> None:
     assert not cloud.processes(running)
 
 
+def test_a_server_killed_while_packages_are_installed(cloud: LocalCloud) -> None:
+    path = cloud.home / "buckets/jobs-bucket/packages/slow-0.1.tar.gz"
+    setup = "import setuptools, time; time.sleep(3); setuptools.setup(name='slow', version='0.1', py_modules=['slow'])"
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in {"setup.py": setup, "slow.py": "print('slow')\n"}.items():
+            info = tarfile.TarInfo(f"slow-0.1/{file}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    pool = pool_of(["-"])
+    pool["pythonPackageSpec"] |= {
+        "packageUris": ["gs://jobs-bucket/packages/slow-0.1.tar.gz"],
+        "pythonModule": "slow",
+        "args": [],
+    }
+    body = {"displayName": "probe", "jobSpec": {"workerPoolSpecs": [pool]}}
+    name = cloud.jobs.create(parent=PARENT, body=body).execute()["name"]
+    installers = until(
+        lambda: [process for process in cloud.processes(name, "packages") if "setup.py" in str(process.cmdline())]
+    )
+    cloud.kill()
+    cloud.start()
+    assert not [process for process in installers if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert cloud.wait(name)["state"] == "JOB_STATE_SUCCEEDED"
+    assert cloud.texts(name, "workerpool0-0") == ["slow"]
+
+
 def test_replicas_of_a_job_that_has_ended_do_not_survive_the_next_start(cloud: LocalCloud) -> None:
     name = cloud.create([WAIT])
     cloud.wait(name, "JOB_STATE_RUNNING")
