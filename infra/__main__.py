@@ -8,6 +8,7 @@ from pulumi.runtime import get_config_env
 
 from infra import config, sources
 from infra.artifacts import Artifacts, ArtifactsArgs
+from infra.errors import told
 from infra.identity import Identity, IdentityArgs
 from infra.outputs import StackOutputs
 from infra.registry import Registry, RegistryArgs
@@ -18,12 +19,13 @@ from infra.teardown import Teardown, TeardownArgs
 ROOT = Path(__file__).resolve().parent.parent
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 
-stack = config.load(pulumi.get_stack(), get_config_env())
-project, region, uri = stack.project, stack.region, f"gs://{stack.bucket}"
-
-package = sources.build_package(ROOT / "trainer", ROOT / "build")
-pipeline = sources.render_config(ROOT / stack.pipeline_config, f"{uri}/data", ROOT / "build")
-dataset = sources.find_data(ROOT / stack.data_dir) if stack.data_dir else []
+with told():
+    stack = config.load(pulumi.get_stack(), get_config_env())
+    uri = f"gs://{stack.bucket}"
+    package = sources.build_package(ROOT / "trainer", ROOT / "build")
+    pipeline = sources.render_config(ROOT / stack.pipeline_config, f"{uri}/data", ROOT / "build")
+    dataset = sources.find_data(ROOT / stack.data_dir) if stack.data_dir else []
+project, region = stack.project, stack.region
 
 
 def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -271,12 +272,16 @@ def test_a_killed_up_can_be_run_again(project: Project) -> None:
         for line in process.stdout:
             if moment in line:
                 break
+        helpers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         deadline = time.monotonic() + 10
         while project.provider_processes() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert project.provider_processes() == []
+        for helper in helpers:  # Pulumi's own language host notices only after five minutes
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper.kill()
         project.succeed("cancel", "--yes")
         project.succeed("up", "--yes", "--skip-preview")
         assert project.outputs()
