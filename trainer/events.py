@@ -22,7 +22,7 @@ Series = list[tuple[int, float]]
 
 
 def scalars(folder: str) -> dict[str, Series]:
-    """Every scalar below a local folder by tag; empty where there is none.
+    """Every scalar below a local folder by tag, "SUBFOLDER/tag" in a subfolder; empty where there is none.
 
     A file may still be written to. Where a later file goes on from an earlier step (training resumed from a checkpoint),
     what the earlier one has from there on is dropped: it was done again.
@@ -31,8 +31,9 @@ def scalars(folder: str) -> dict[str, Series]:
     series: dict[str, Series] = {}
     for path in sorted(Path(folder).rglob("*.tfevents.*"), key=lambda path: (path.name, str(path))):
         found: dict[str, dict[int, float]] = {}
+        subfolder = path.parent.relative_to(folder)
         for tag, step, value in _values(path):
-            found.setdefault(tag, {})[step] = value
+            found.setdefault((subfolder / tag).as_posix(), {})[step] = value
         for tag, points in found.items():
             first = min(points)
             series[tag] = [point for point in series.get(tag, []) if point[0] < first] + sorted(points.items())

@@ -284,6 +284,14 @@ def test_events_of_a_run_that_was_resumed(tmp_path: Path) -> None:
     }
 
 
+def test_events_of_training_and_validation_in_subfolders_are_kept_apart(tmp_path: Path) -> None:
+    write_events(tmp_path / "train" / "events.out.tfevents.1", ("total_loss", 10, 2.0))
+    write_events(tmp_path / "validation" / "events.out.tfevents.2", ("total_loss", 10, 3.0))
+    found = events.scalars(str(tmp_path))
+    assert found == {"train/total_loss": [(10, 2.0)], "validation/total_loss": [(10, 3.0)]}
+    assert events.find(found, "loss", "total_loss") == [(10, 2.0)]
+
+
 def test_events_still_being_written(tmp_path: Path) -> None:
     path = write_events(tmp_path / "events.out.tfevents.1", ("loss", 1, 3.0), ("loss", 2, 2.0))
     os.truncate(path, path.stat().st_size - 3)
