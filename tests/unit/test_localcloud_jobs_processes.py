@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import signal
@@ -129,6 +130,13 @@ def test_a_requirement_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: 
     with pytest.raises(environments.PackageError, match=r"Failed to install click>=999 \(required by probe-0.1.tar.gz\)"):
         environments.prepare(tmp_path, [package], "m", threading.Event())
     assert list((tmp_path / "environments").iterdir()) == []
+
+
+def test_without_pip_beside_it_the_one_inside_python_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "pip" else find(name, *rest))
+    python = environments.prepare(tmp_path, [sdist(tmp_path / "probe-0.1.tar.gz")], "m", threading.Event())
+    subprocess.run([python, "-c", "import probe"], check=True)
 
 
 def test_an_interrupted_build_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
