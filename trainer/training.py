@@ -143,11 +143,22 @@ class Training:
         self._writer.flush()
 
 
-def last_step(train_dir: str) -> int:
-    """The step of train_dir's last checkpoint; 0 without one."""
-    checkpoint = tf.train.latest_checkpoint(train_dir)
-    number = checkpoint.rpartition("-")[2] if checkpoint else ""
+def last_checkpoint(folder: str) -> str | None:
+    """The prefix of the folder's last checkpoint; None without one."""
+    checkpoint: str | None = tf.train.latest_checkpoint(folder)
+    return checkpoint
+
+
+def step_of(checkpoint: str) -> int:
+    """The step that a checkpoint's name tells: 600 of ckpt-600."""
+    number = checkpoint.rpartition("-")[2]
     return int(number) if number.isdigit() else 0
+
+
+def last_step(folder: str) -> int:
+    """The step of the folder's last checkpoint; 0 without one."""
+    checkpoint = last_checkpoint(folder)
+    return step_of(checkpoint) if checkpoint else 0
 
 
 def copy_config(experiment: Experiment, train_dir: str) -> None:

@@ -1,0 +1,102 @@
+"""Detections of a trained checkpoint on the held-out records."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer.coco import Annotated
+from trainer.data import records, tfrecord
+from trainer.errors import InputError
+
+_FILENAME, _CROWD = "image/filename", "image/object/is_crowd"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out image as its record has it. image: (height, width, 3) uint8."""
+
+    filename: str
+    image: NDArray[np.uint8]
+    truth: Annotated
+
+
+def read_images(files: list[str], limit: int | None) -> Iterator[HeldOut]:
+    """The images in the files' order, the first `limit` of them. Raises InputError naming file and record."""
+    count = 0
+    for path in files:
+        for number, data in enumerate(tfrecord.read(path), start=1):
+            if limit is not None and count >= limit:
+                return
+            yield _held_out(data, f"{path}: record {number}", count)
+            count += 1
+
+
+def _held_out(data: bytes, place: str, index: int) -> HeldOut:
+    features = records.parse(data, place)
+    encoded = records.values(features, records.IMAGE, "bytes", place)[0]
+    with Image.open(io.BytesIO(encoded)) as file:
+        image = np.asarray(file.convert("RGB"))
+    height, width = image.shape[:2]
+    sides = [np.asarray(records.values(features, records.BOX[side], "float", place)) for side in ("ymin", "xmin", "ymax", "xmax")]
+    boxes = np.stack(sides, axis=-1).reshape(-1, 4) * [height, width, height, width]
+    classes = np.asarray(records.values(features, records.LABEL, "int64", place), np.int64)
+    crowd = np.asarray(records.values(features, _CROWD, "int64", place), bool)
+    names = records.values(features, _FILENAME, "bytes", place)
+    filename = names[0].decode(errors="replace") if names else f"image {index + 1}"
+    return HeldOut(filename, image, Annotated(boxes, classes, crowd=crowd if crowd.size == classes.size else None))
+
+
+class Detector:
+    """A model with a checkpoint's weights."""
+
+    def __init__(self, task: Any, checkpoint: str) -> None:
+        self._task = task
+        self._model = task.build_model()
+        # With an inference's variables all made, a checkpoint of another model is noticed.
+        height, width, channels = task.task_config.model.input_size
+        self._model(tf.zeros([1, height, width, channels]), training=True)
+        status = tf.train.Checkpoint(model=self._model).restore(checkpoint)
+        try:
+            status.assert_existing_objects_matched()
+        except (AssertionError, ValueError) as error:
+            raise InputError(f"{checkpoint}: is of another model than the pipeline configuration describes") from error
+        status.expect_partial()
+
+    def detect(self, limit: int | None) -> Iterator[Annotated]:
+        """Detections on the held-out images, in the order of `read_images`, boxes in pixels of the original images."""
+        data = self._task.task_config.validation_data
+        # One file after the other: the images' order is the records'.
+        data.cycle_length, data.deterministic = 1, True
+        count = 0
+        infer = tf.function(self._infer)
+        for images, labels in self._task.build_inputs(data):
+            outputs = {name: value.numpy() for name, value in infer(images, labels["anchor_boxes"], labels["image_info"]).items()}
+            for i in range(len(outputs["num_detections"])):
+                if limit is not None and count >= limit:
+                    return
+                number = int(outputs["num_detections"][i])
+                yield Annotated(
+                    outputs["detection_boxes"][i, :number],
+                    outputs["detection_classes"][i, :number],
+                    outputs["detection_scores"][i, :number],
+                )
+                count += 1
+
+    def _infer(self, images: Any, anchor_boxes: Any, image_info: Any) -> dict[str, Any]:
+        # image_info (batch, 4, 2): original size, size after scaling, scale, offset (official/vision/ops/preprocess_ops.py).
+        found = self._model(images, anchor_boxes=anchor_boxes, image_shape=image_info[:, 1, :], training=False)
+        boxes = found["detection_boxes"] / tf.tile(image_info[:, 2:3, :], [1, 1, 2])
+        return {
+            "detection_boxes": boxes,
+            "detection_classes": found["detection_classes"],
+            "detection_scores": found["detection_scores"],
+            "num_detections": found["num_detections"],
+        }
