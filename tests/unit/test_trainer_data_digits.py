@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,18 @@ def test_killed_at_any_moment_it_leaves_whole_shards_only_and_goes_on(tmp_path: 
     assert any(name.endswith(".partial") for name in names), "killed while no shard was being written: proves nothing"
     assert run(str(tmp_path), "--train-images", "200", "--test-images", "10") == 0
     assert not list(tmp_path.glob(".*"))
+
+
+def test_interrupted_it_says_so_and_leaves_no_half_file(tmp_path: Path) -> None:
+    command_line = [sys.executable, "-m", "trainer.data", "digits", str(tmp_path), "--train-images", "100000"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob(".train-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out, error) == (130, "", "odcloud: interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]
 
 
 def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
