@@ -88,6 +88,14 @@ def read_bucket(inputs: Properties) -> dict[str, Any] | None:
     }
 
 
+def update_bucket(inputs: Properties) -> None:
+    path = f"b/{quote(inputs['name'])}"
+    body = bucket_body(inputs)
+    # A patch merges labels: one that is not wanted any more has to be given as null.
+    labels = dict.fromkeys(STORAGE.call("GET", path).get("labels", {}))
+    STORAGE.call("PATCH", path, body={**body, "labels": {**labels, **body["labels"]}})
+
+
 def delete_bucket(inputs: Properties) -> None:
     path = f"b/{quote(inputs['name'])}"
     if inputs["forceDestroy"]:
@@ -125,7 +133,7 @@ BUCKET = Kind(
     identity=lambda inputs: inputs["name"],
     create=lambda inputs: STORAGE.call("POST", "b", {"project": inputs["project"]}, bucket_body(inputs)),
     read=read_bucket,
-    update=lambda inputs: STORAGE.call("PATCH", f"b/{quote(inputs['name'])}", body=bucket_body(inputs)),
+    update=update_bucket,
     delete=delete_bucket,
 )
 

@@ -177,7 +177,7 @@ def test_up_again_refresh_change_destroy(project: Project) -> None:
 
     # What others changed is seen by a refresh and put right by the next up.
     bucket = f"storage/v1/b/{outputs.bucket}"
-    project.call("PATCH", bucket, {"labels": {"odcloud-stack": "mine"}})
+    project.call("PATCH", bucket, {"labels": {"odcloud-stack": "mine", "another": "label"}})
     project.call("DELETE", f"{bucket}/o/data%2Flabel_map.pbtxt")
     project.fail("refresh", "--yes", "--skip-preview", "--expect-no-changes")
     project.succeed("up", "--yes", "--skip-preview")
