@@ -1,0 +1,183 @@
+"""`make demo` and the README, as a user with a fresh clone meets them: real Pulumi and a real TensorFlow cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BY_HAND_STEPS = 12  # num_steps of the trainings by hand: the commands are the README's, only the training is short
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+def environment(clone: Path) -> dict[str, str]:
+    """A user's shell: nothing of this virtual environment but its uv, which spares a second download of TensorFlow."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("CLOUDSDK_API_", "GOOGLE_", "ODCLOUD_", "PULUMI_"))}
+    env.pop("VIRTUAL_ENV", None)
+    tools = clone.parent / "tools"
+    tools.mkdir(exist_ok=True)
+    uv = ROOT / ".venv/bin/uv"
+    if uv.exists() and not (tools / "uv").exists():
+        (tools / "uv").symlink_to(uv)
+    path = [p for p in env["PATH"].split(os.pathsep) if not p.startswith(str(ROOT / ".venv"))]
+    return env | {"PATH": os.pathsep.join([str(tools), *path])}
+
+
+def shell(clone: Path, script: str, timeout: float = 1500) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=clone,
+        env=environment(clone),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"$ {script}\nexit code {done.returncode}\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def start_demo(clone: Path) -> subprocess.Popen[str]:
+    """`make demo` in a process group of its own, so that it can be sent what Ctrl-C on a terminal sends."""
+    return subprocess.Popen(
+        ["make", "demo"],
+        cwd=clone,
+        env=environment(clone),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def interrupt(demo: subprocess.Popen[str]) -> str:
+    os.killpg(demo.pid, signal.SIGINT)
+    output = demo.communicate(timeout=300)[0]
+    assert demo.returncode != 0
+    return output
+
+
+def processes_of(clone: Path) -> list[str]:
+    """Command lines of all processes that run from the clone or its virtual environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            cwd = str((entry / "cwd").readlink())
+        except OSError:
+            continue
+        if int(entry.name) != os.getpid() and (str(clone) in line or cwd.startswith(str(clone))):
+            found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("fresh") / "odcloud"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    yield folder
+    if (folder / ".venv/bin/odcloud").exists():
+        subprocess.run([folder / ".venv/bin/odcloud", "local", "stop"], cwd=folder, env=environment(folder), check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def readme_blocks() -> dict[str, list[str]]:
+    """The shell blocks of the README by the heading they stand under."""
+    blocks: dict[str, list[str]] = {}
+    heading = ""
+    for found in re.finditer(
+        r"^#+ (?P<heading>[^\n]*)$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
+    ):
+        if found["heading"]:
+            heading = found["heading"]
+        elif found["language"] in {"sh", "bash", "shell", "console"}:
+            blocks.setdefault(heading, []).append(found["code"].strip())
+    return blocks
+
+
+def short_training(clone: Path) -> None:
+    config = clone / "examples/digits/pipeline.config"
+    text, count = re.subn(r"num_steps: \d+", f"num_steps: {BY_HAND_STEPS}", config.read_text())
+    assert count == 1
+    config.write_text(text)
+
+
+def test_every_shell_block_of_the_readme_is_run_here() -> None:
+    assert set(readme_blocks()) == {"Two commands", "The same by hand", "On Google Cloud"}
+    assert "\n".join(readme_blocks()["Two commands"]).split("\n") == ["make demo", "make down", "make test"]
+
+
+def test_demo_trains_a_real_detector(clone: Path) -> None:
+    # Ctrl-C while Pulumi makes things: the worst moment of the set-up.
+    demo = start_demo(clone)
+    while demo.poll() is None and not list((clone / ".odcloud").glob("pulumi-state/.pulumi/locks/**/*.json")):
+        time.sleep(0.2)
+    time.sleep(3)
+    interrupt(demo)
+
+    out = shell(clone, "make demo")
+    assert "AP50" in out
+    (report,) = (clone / "report").glob("*/report.html")
+    assert report.stat().st_size > 100_000
+    for picture in ("curves.png", "detections.png"):
+        assert (report.parent / picture).read_bytes().startswith(b"\x89PNG")
+
+    in_cloud = 'eval "$(.venv/bin/odcloud local env)"; '
+    result = json.loads(shell(clone, in_cloud + "odcloud report --format json 2>/dev/null"))
+    assert result["metrics"]["AP50"] >= 0.7, result
+
+    jobs = json.loads(shell(clone, in_cloud + "odcloud jobs list --format json"))
+    assert {job["kind"]: job["state"] for job in jobs} == {"train": "JOB_STATE_SUCCEEDED", "eval": "JOB_STATE_SUCCEEDED"}
+    (training,) = (job for job in jobs if job["kind"] == "train")
+    shown = json.loads(shell(clone, in_cloud + f"odcloud jobs show {training['job']} --format json"))
+    replicas = {replica["name"]: (replica["state"], replica["exitCode"]) for replica in shown["replicas"]}
+    assert replicas == dict.fromkeys(("chief", "worker-0", "worker-1", "ps-0"), ("SUCCEEDED", 0))
+    assert not [p for p in processes_of(clone) if "trainer.train" in p or "trainer.evaluate" in p]
+
+
+def test_demo_again_at_once_and_down(clone: Path) -> None:
+    """The stack is there already; a demo interrupted in training goes on with the same run; `make down` leaves nothing."""
+    short_training(clone)
+    demo = start_demo(clone)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "Job is running" in line:
+            break
+    assert "odcloud jobs cancel" in interrupt(demo)
+    run = (clone / ".odcloud/demo-run").read_text().strip()
+    assert run in shell(clone, "make demo")
+
+    out = shell(clone, "make down")
+    assert "destroy" in out
+    assert not (clone / ".odcloud").exists()
+    assert not processes_of(clone)
+    assert shell(clone, "git status --porcelain examples Pulumi.local.yaml").split() == ["M", "examples/digits/pipeline.config"]
+    shell(clone, "make down")
+
+
+def test_readme_by_hand(clone: Path) -> None:
+    shell(clone, ".venv/bin/odcloud local start")
+    for block in readme_blocks()["The same by hand"]:
+        shell(clone, block)
+
+
+def test_readme_google_cloud(clone: Path) -> None:
+    """The commands for a real project, against the local cloud: the same code path but for endpoints and credentials."""
+    browser_only = "gcloud auth application-default login"
+    for block in readme_blocks()["On Google Cloud"]:
+        lines = [line for line in block.splitlines() if line.strip() != browser_only]
+        script = "\n".join(lines).replace("MY_PROJECT", "odcloud-local")
+        shell(clone, 'eval "$(.venv/bin/odcloud local env)"\n' + script)
+    shell(clone, ".venv/bin/odcloud local reset --yes")
+    assert not processes_of(clone)
