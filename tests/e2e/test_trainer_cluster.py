@@ -1,0 +1,225 @@
+"""Training on a real cluster of processes: one chief, two workers, one parameter server, and what happens when one is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainer.data.__main__ import main as data_command
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_SECONDS = 400  # a machine may be busy
+REPLICAS = {"chief": 1, "worker": 2, "ps": 1}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * WAIT_SECONDS)]
+
+
+def config(data: Path, steps: int) -> str:
+    """The demo's own configuration, with smaller images and batches."""
+    text = (ROOT / "examples/digits/pipeline.config").read_text().replace("PATH_TO_BE_CONFIGURED", str(data))
+    for old, new in (
+        ("height: 128", "height: 64"),
+        ("width: 128", "width: 64"),
+        ("batch_size: 8", "batch_size: 2"),
+        ("num_steps: 1200", f"num_steps: {steps}"),
+        ("warmup_steps: 100", "warmup_steps: 2"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    assert data_command(["digits", str(folder), "--train-images=16", "--test-images=8", "--shards=2"]) == 0
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()
+
+
+class Job:
+    """The replicas of one job, as the local cloud would run them."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder = folder
+        self.train_dir = folder / "train"
+        self.config = folder / "pipeline.config"
+        self.data = data
+        self.processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+        self.cluster: dict[str, list[str]] = {}
+        self.number = 0
+
+    def start(self, steps: int, spoil: tuple[str, str] = ("", "")) -> None:
+        self.config.write_text(config(self.data, steps).replace(*spoil) if any(spoil) else config(self.data, steps))
+        ports = iter(free_ports(sum(REPLICAS.values())))
+        self.cluster = {role: [f"127.0.0.1:{next(ports)}" for _ in range(count)] for role, count in REPLICAS.items()}
+        self.number += 1
+        for role, count in REPLICAS.items():
+            for index in range(count):
+                self.start_replica(role, index)
+
+    def start_replica(self, role: str, index: int) -> None:
+        task = {"cluster": self.cluster, "task": {"type": role, "index": index}}
+        with self.log(role, index).open("ab") as log:
+            self.processes[role, index] = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "trainer.train",
+                    f"--train_dir={self.train_dir}",
+                    f"--pipeline_config_path={self.config}",
+                ],
+                cwd=ROOT,
+                env={**os.environ, "TF_CONFIG": json.dumps(task), "CLOUD_ML_JOB_ID": str(self.number)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self, role: str, index: int = 0) -> Path:
+        return self.folder / f"{role}-{index}-{self.number}.log"
+
+    def lines(self, role: str = "chief", index: int = 0) -> list[dict[str, object]]:
+        text = self.log(role, index).read_text()
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    def kill(self, role: str, index: int = 0) -> None:
+        process = self.processes[role, index]
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+
+    def step(self) -> int:
+        return max((int(str(line["step"])) for line in self.lines() if "step" in line), default=0)
+
+    def wait_for_step(self, step: int) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.step() < step:
+            assert time.monotonic() < deadline, self.tails()
+            assert self.processes["chief", 0].poll() is None, self.tails()
+            time.sleep(0.5)
+
+    def wait(self) -> dict[tuple[str, int], int]:
+        deadline = time.monotonic() + WAIT_SECONDS
+        try:
+            return {name: process.wait(max(1, deadline - time.monotonic())) for name, process in self.processes.items()}
+        except subprocess.TimeoutExpired:
+            pytest.fail(self.tails())
+
+    def tails(self) -> str:
+        return "\n".join(f"{name}: {self.log(*name).read_text()[-2000:]}" for name in self.processes)
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Iterator[Job]:
+    """One training directory for the whole module: each test trains it some steps further."""
+    job = Job(tmp_path_factory.mktemp("job"), digits)
+    yield job
+    job.end()
+
+
+def assert_done(job: Job, steps: int) -> None:
+    codes = job.wait()
+    assert set(codes.values()) == {0}, f"{codes}\n{job.tails()}"
+    assert (job.train_dir / f"ckpt-{steps}.index").is_file()
+
+
+def test_a_cluster_trains_and_every_replica_ends_by_itself(job: Job) -> None:
+    job.start(steps=20)
+    assert_done(job, 20)
+    assert (job.train_dir / "pipeline.config").read_text() == job.config.read_text()
+    assert list(job.train_dir.glob("events.out.tfevents.*"))
+    last = [line for line in job.lines() if "steps" in line][-1]
+    assert (last["step"], last["steps"], last["severity"]) == (20, 20, "INFO")
+    assert isinstance(last["loss"], float)
+    assert last["message"].startswith("step 20/20 · loss ")  # type: ignore[attr-defined]
+
+
+def test_a_trained_directory_has_nothing_left_to_do(job: Job) -> None:
+    job.start(steps=20)
+    assert_done(job, 20)
+    assert any("nothing to do" in str(line["message"]) for line in job.lines())
+
+
+def test_a_killed_worker_comes_back_and_training_goes_on(job: Job) -> None:
+    job.start(steps=320)
+    job.wait_for_step(60)
+    assert any(str(line["message"]).startswith("resuming from step 20 ") for line in job.lines())
+    job.kill("worker", 1)
+    job.start_replica("worker", 1)
+    assert_done(job, 320)
+
+
+@pytest.mark.parametrize(("role", "before", "steps"), [("ps", 320, 620), ("chief", 620, 920)])
+def test_training_resumes_from_the_checkpoint_after_a_kill(job: Job, role: str, before: int, steps: int) -> None:
+    job.start(steps=steps)
+    job.wait_for_step(before + 40)
+    job.kill(role)
+    job.start_replica(role, 0)
+    assert_done(job, steps)
+    resumed = [str(line["message"]) for line in job.lines() if str(line["message"]).startswith("resuming from step")]
+    assert len(resumed) == 2, resumed
+    assert all(int(message.split()[3]) >= before for message in resumed)
+
+
+def test_what_training_left_can_be_evaluated(job: Job) -> None:
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "trainer.evaluate",
+            f"--checkpoint_dir={job.train_dir}",
+            f"--eval_dir={job.folder / 'eval'}",
+            f"--pipeline_config_path={job.config}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    line = json.loads(result.stdout.splitlines()[-1])
+    written = json.loads((job.folder / "eval/metrics.json").read_text())
+    assert line["step"] == written["step"] == 920
+    assert line["metrics"] == written["metrics"]
+    assert 0 <= written["metrics"]["AP50"] <= 1
+    assert set(written["per_class"]) == {str(digit) for digit in range(10)}
+    assert written["images"] == 8
+    assert written["history"] == [{"step": 920, "metrics": written["metrics"]}]
+    assert (job.folder / "eval/detections.png").read_bytes().startswith(b"\x89PNG")
+    drawn = json.loads((job.folder / "eval/detections.json").read_text())
+    assert len(drawn) == 8
+    assert all(item["truth_boxes"] for item in drawn)
+
+
+def test_a_chief_with_bad_input_ends_the_whole_job(job: Job) -> None:
+    job.start(steps=1000, spoil=("num_classes", "num_clases"))
+    codes = job.wait()
+    assert codes["chief", 0] == 2, job.tails()
+    assert codes["worker", 0] == codes["worker", 1] == codes["ps", 0] == 0, job.tails()
+    error = job.log("chief").read_text()
+    assert "odcloud: error:" in error
+    assert "did you mean num_classes?" in error
+    assert "Traceback" not in error

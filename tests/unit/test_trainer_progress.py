@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+import json
+import time
+
+import pytest
+
+from trainer.progress import Progress, Rate, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (171, "2 min 51 s"), (3660, "1 h 1 min"), (-3, "0 s")]
+)
+def test_durations_are_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_rate_forgets_what_is_long_ago() -> None:
+    rate = Rate()
+    rate.add(0, 0)
+    assert rate.value() is None
+    for second in range(1, 101):
+        rate.add(second, second if second <= 50 else 50 + 4 * (second - 50))
+    assert rate.value() == pytest.approx(4)
+
+
+def test_lines_tell_step_loss_rate_and_time_left() -> None:
+    stream = io.StringIO()
+    with Progress(10, every=0.05, stream=stream) as progress:
+        progress.phase("waiting for 3 replicas")
+        time.sleep(0.12)
+        progress.update(2)
+        progress.update(3, 1.2345)
+        time.sleep(0.12)
+        progress.update(10, 0.5)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert lines[0] == {"severity": "INFO", "message": "step 0/10 · waiting for 3 replicas · 0 s", "step": 0, "steps": 10}
+    middle = next(line for line in lines if line["step"] == 3)
+    assert middle["loss"] == 1.2345
+    assert middle["message"].startswith("step 3/10 · loss 1.23 · ")
+    assert (lines[-1]["step"], lines[-1]["loss"]) == (10, 0.5)
+
+
+def test_the_end_is_always_reported() -> None:
+    stream = io.StringIO()
+    with Progress(1, every=60, stream=stream) as progress:
+        progress.update(1, 0.25)
+    assert json.loads(stream.getvalue())["step"] == 1
