@@ -29,6 +29,6 @@ class Artifacts(pulumi.ComponentResource):
                 name=upload.object,
                 source=pulumi.FileAsset(str(upload.path)),
                 content_type=upload.content_type,
-                opts=pulumi.ResourceOptions(parent=self),
+                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=upload.lasting),
             )
         self.register_outputs({})

@@ -1,7 +1,7 @@
 """The files that a stack uploads, prepared on disk: same sources, same bytes, same names.
 
-A package or configuration is named after its content, so that a changed one is a new object beside the old one and running
-jobs keep what they started with.
+A package or configuration is named after its content, so that a changed one is a new object beside the old one, which stays:
+a replica that is restarted hours later installs what its job started with.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ MAKE_DATASET = "Make the demo's dataset with `odcloud data digits digits`, or se
 
 @dataclass(frozen=True)
 class Upload:
-    """A local file and the name of the object that it becomes."""
+    """A local file and the name of the object that it becomes. `lasting`: it goes only with the bucket."""
 
     path: Path
     object: str
     content_type: str
+    lasting: bool = False
 
 
 def build_package(source: Path, build: Path) -> Upload:
@@ -92,7 +93,7 @@ def addressed(kind: str, name: str, content: bytes, build: Path, content_type: s
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return Upload(path, f"{kind}/{digest}/{name}", content_type)
+    return Upload(path, f"{kind}/{digest}/{name}", content_type, lasting=True)
 
 
 def find_data(folder: Path) -> list[Upload]:

@@ -184,13 +184,16 @@ def test_up_again_refresh_change_destroy(project: Project) -> None:
     assert project.call("GET", bucket)["labels"] == {"odcloud-stack": "local"}
     assert "data/label_map.pbtxt" in project.objects(outputs.bucket)
 
-    # A changed source is a new object under a new name; a changed shard is uploaded again under its own.
+    # A changed source is a new object beside the old one, which jobs may need; a changed shard is uploaded under its own name.
     (project.root / "examples/digits/pipeline.config").write_text("model { ssd {} }\n")
     (project.root / "digits" / SHARDS[0]).write_text("other records")
     preview = project.succeed("preview", "--diff")
     assert "pipeline.config" in preview and SHARDS[0] in preview and SHARDS[1] not in preview
     project.succeed("up", "--yes", "--skip-preview")
-    assert project.outputs().pipeline_config_path != outputs.pipeline_config_path
+    changed = project.outputs().pipeline_config_path
+    assert changed != outputs.pipeline_config_path
+    for uri in (changed, outputs.pipeline_config_path):
+        assert uri.removeprefix(f"gs://{outputs.bucket}/") in project.objects(outputs.bucket)
     assert project.call("GET", f"{bucket}/o/data%2F{SHARDS[0]}")["size"] == str(len("other records"))
 
     project.succeed("destroy", "--yes", "--skip-preview")

@@ -88,9 +88,11 @@ def from_path(bin_dir: Path) -> dict[str, Path]:
         raise NotAvailable(f"{found} does not tell its version ({first_line(error)})") from None
     if version < parse_version(VERSION):
         raise NotAvailable(f"{found} is {answer}, older than {VERSION}")
-    programs = {"pulumi": Path(found)}
+    real = Path(found).resolve()
+    # Not through the links of another clone, which may go; but a link that dispatches on its name is needed as it is.
+    programs = {"pulumi": real if real.name == "pulumi" else Path(found)}
     for name in PROGRAMS[1:]:
-        beside = Path(found).resolve().parent / name
+        beside = real.parent / name
         elsewhere = shutil.which(name, path=search)
         if beside.exists():
             programs[name] = beside
