@@ -48,7 +48,7 @@ def build_package(source: Path, build: Path) -> Upload:
         raise StackError(f"{source / 'pyproject.toml'}: not found; it describes the package that replicas install.")
     with source_date():
         try:
-            made = Path(next(SdistBuilder(str(source)).build(directory=str(build / "packages"))))
+            made = Path(next(SdistBuilder(str(source.resolve())).build(directory=str(build / "packages"))))
         except (Exception, SystemExit) as error:  # hatchling raises many kinds, each with a message meant for people
             raise StackError(f"{source / 'pyproject.toml'}: the package could not be built: {error}") from None
     return addressed("packages", made.name, made.read_bytes(), build, "application/gzip")
