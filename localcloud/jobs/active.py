@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localcloud.cloud import rfc3339
-from localcloud.jobs import cluster, log, ports, replica, reserve, states, store
+from localcloud.jobs import cluster, ports, replica, reserve, states, store
 from localcloud.jobs.cluster import Replica
-from localcloud.jobs.lines import last_lines, read_lines
+from localcloud.jobs.journal import Journal
 from localcloud.jobs.preparation import Preparation, disk_error
 from localcloud.jobs.states import LIVE, Decision, ReplicaState
 from localcloud.jobs.store import ReplicaRow
@@ -72,7 +71,7 @@ class ActiveJob:
         self._job_restarts: int = row["restarts"]
         self._scheduling: Mapping[str, Any] = self._spec.get("scheduling", {})
         self._timeout = float(self._scheduling.get("timeout", "0s").removesuffix("s")) or DEFAULT_TIMEOUT
-        self._folder = cloud.home / "jobs" / number
+        self._journal = Journal(cloud, number)
         self._rows: dict[Replica, ReplicaRow] = {row.replica: row for row in store.replicas(cloud.db, number)}
         self._processes: dict[Replica, replica.Process] = {}
         self._preparation: Preparation | None = None
@@ -85,7 +84,7 @@ class ActiveJob:
     def cancel(self) -> None:
         """Shut the job down; its stored state is JOB_STATE_CANCELLING already."""
         if self._ending is None or self._ending.state is None:
-            self._say("Job cancellation request has been accepted.")
+            self._journal.say("Job cancellation request has been accepted.")
             self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
 
     def stop(self) -> None:
@@ -139,7 +138,7 @@ class ActiveJob:
         for row in self._rows.values():
             if row.pid is not None and row.state is ReplicaState.RUNNING:
                 self._processes[row.replica] = replica.adopt(
-                    row.pid, row.process_created or 0.0, self._replica_folder(row.replica), self._marker(row)
+                    row.pid, row.process_created or 0.0, self._journal.folder(row.replica), self._marker(row)
                 )
         if state == states.CANCELLING:
             self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
@@ -156,17 +155,14 @@ class ActiveJob:
         """Give the replicas their ports and start to install the packages."""
         db = self._cloud.db
         with db.transaction():
-            if not store.advance(db, self.number, (states.QUEUED, states.PENDING), states.PENDING, self._now()):
+            if not store.advance(db, self.number, (states.QUEUED, states.PENDING), states.PENDING, self._journal.now()):
                 return
             if not self._rows:
                 everyone = cluster.replicas(self._spec)
                 free = ports.allocate(len(everyone), store.ports_in_use(db))
                 self._rows = {each: ReplicaRow(each, port) for each, port in zip(everyone, free, strict=True)}
-                entries = [log.service(self._cloud.project, self.number, "Job is preparing.")]
-                for row in self._rows.values():
-                    store.save_replica(db, self.number, row)
-                    entries.append(self._lifecycle(row, f"Replica {row.replica.task_name} is waiting for its packages."))
-                logging.append(self._cloud, entries)
+                self._journal.say("Job is preparing.")
+                self._journal.record(self._rows.values(), "Replica {} is waiting for its packages.")
         self._preparation = Preparation(self._cloud.home, self.number, self._spec, f"{self._prefix()}packages")
         self._preparation.start()
 
@@ -176,7 +172,7 @@ class ActiveJob:
         self._preparation = None
         if preparation.error:
             for line in preparation.error["message"].splitlines():
-                self._say(line, "ERROR")
+                self._journal.say(line, "ERROR")
             self._end(states.FAILED, preparation.error)
             return
         for row in self._rows.values():
@@ -185,8 +181,8 @@ class ActiveJob:
 
     def _start_all(self) -> None:
         self._start_missing()
-        if store.advance(self._cloud.db, self.number, (states.PENDING, states.RUNNING), states.RUNNING, self._now()):
-            self._say("Job is running.")
+        if store.advance(self._cloud.db, self.number, (states.PENDING, states.RUNNING), states.RUNNING, self._journal.now()):
+            self._journal.say("Job is running.")
 
     def _start_missing(self) -> None:
         for row in self._rows.values():
@@ -208,15 +204,15 @@ class ActiveJob:
         row.attempt += 1
         process = replica.spawn(
             [str(python), *cluster.arguments(self._spec, row.replica)],
-            self._replica_folder(row.replica),
+            self._journal.folder(row.replica),
             {"PATH": path, "PYTHONUNBUFFERED": "1", "GCS_ROOT": str(self._cloud.buckets), **variables},
             self._marker(row),
         )
         self._processes[row.replica] = process
         row.state, row.exit_code, row.end_time = ReplicaState.RUNNING, None, None
-        row.start_time = self._now()
+        row.start_time = self._journal.now()
         row.pid, row.process_created = process.pid, process.created
-        self._record([row], f"Replica {row.replica.task_name} is running.")
+        self._journal.record([row], "Replica {} is running.")
 
     def _watch(self) -> None:
         """Log what the replicas wrote, and notice those that ended."""
@@ -225,24 +221,26 @@ class ActiveJob:
             row = self._rows[each]
             exit_code = process.exit_code()
             if exit_code is None:
-                self._log_output(row)
+                self._journal.copy_output(row)
                 continue
             process.kill()  # what it started and left
-            while self._log_output(row, final=True):
+            while self._journal.copy_output(row, final=True):
                 pass
             del self._processes[each]
-            row.exit_code, row.end_time, row.pid = exit_code, self._now(), None
+            row.exit_code, row.end_time, row.pid = exit_code, self._journal.now(), None
             ended.append(row)
         if not ended:
             return
         if self._ending is not None:
             for row in ended:
-                self._record_end(row, self._state_at_end(row, self._ending))
+                self._journal.record_exit(row, self._state_at_end(row, self._ending))
         else:
             self._react(ended)
 
     @staticmethod
     def _state_at_end(row: ReplicaRow, ending: _Ending) -> ReplicaState:
+        if ending.state is None:
+            return ReplicaState.RESTARTING
         if row.exit_code == 0:
             return ReplicaState.SUCCEEDED
         return ReplicaState.STOPPED if ending.signalled_at is not None else ReplicaState.FAILED
@@ -259,38 +257,32 @@ class ActiveJob:
             )
             for row in ended
         }
-        for row in ended:
-            if decisions[row.replica] is Decision.FAIL_JOB:
-                self._record_end(row, ReplicaState.FAILED)
-            elif decisions[row.replica] is Decision.REPLICA_SUCCEEDED:
-                self._record_end(row, ReplicaState.SUCCEEDED)
-        if any(row.replica.primary and row.state is ReplicaState.SUCCEEDED for row in ended):
-            for row in ended:
-                if row.exit_code:
-                    self._record_end(row, ReplicaState.FAILED)
-            self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
-            return
         failed = [row for row in ended if decisions[row.replica] is Decision.FAIL_JOB]
         again = [row for row in ended if decisions[row.replica] in (Decision.RESTART_REPLICA, Decision.RESTART_JOB)]
+        for row in ended:
+            if decisions[row.replica] is Decision.FAIL_JOB:
+                self._journal.record_exit(row, ReplicaState.FAILED)
+            elif decisions[row.replica] is Decision.REPLICA_SUCCEEDED:
+                self._journal.record_exit(row, ReplicaState.SUCCEEDED)
+        if any(row.replica.primary and row.state is ReplicaState.SUCCEEDED for row in ended):
+            for row in again:
+                self._journal.record_exit(row, ReplicaState.FAILED)
+            self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
+            return
         if failed:
             for row in again:
-                self._record_end(row, ReplicaState.STOPPED)
+                self._journal.record_exit(row, ReplicaState.STOPPED)
             self._fail(failed)
             return
         for row in again:
-            row.state = ReplicaState.RESTARTING
             row.restarts += 1
             row.recent_restarts += 1
-            self._record([row], f"{states.exit_message(row.replica.task_name, row.exit_code or 0)} It is restarted.")
+            self._journal.record_exit(row, ReplicaState.RESTARTING)
         if any(decision is Decision.RESTART_JOB for decision in decisions.values()):
             self._end(None, None, kill_after=self._patience.failure)
 
     def _fail(self, failed: list[ReplicaRow]) -> None:
-        messages = []
-        for row in failed[:SHOWN_FAILURES]:
-            folder = self._replica_folder(row.replica)
-            lines = last_lines(folder / "stderr.log") or last_lines(folder / "stdout.log")
-            messages.append(states.failure_message(row.replica.task_name, row.exit_code or 0, lines))
+        messages = [self._journal.failure(row) for row in failed[:SHOWN_FAILURES]]
         error = {"code": states.CODE_INVALID_ARGUMENT, "message": "\n".join(messages)}
         self._end(states.FAILED, error, kill_after=self._patience.failure)
 
@@ -331,8 +323,8 @@ class ActiveJob:
     def _restart_all(self) -> None:
         self._ending = None
         self._job_restarts += 1
-        store.count_job_restart(self._cloud.db, self.number, self._now())
-        self._say(f"Job is restarted as a whole ({self._job_restarts} of {states.MAX_JOB_RESTARTS}).", "WARNING")
+        store.count_job_restart(self._cloud.db, self.number, self._journal.now())
+        self._journal.say(f"Job is restarted as a whole ({self._job_restarts} of {states.MAX_JOB_RESTARTS}).", "WARNING")
         for row in self._rows.values():
             row.recent_restarts = 0
             row.state = ReplicaState.RESTARTING
@@ -343,12 +335,14 @@ class ActiveJob:
             for row in self._rows.values():
                 if row.state in LIVE:
                     row.state = ReplicaState.STOPPED
-                    self._record([row], f"Replica {row.replica.task_name} was stopped.")
-            store.end_job(self._cloud.db, self.number, state, error, self._now())
+                    self._journal.record([row], "Replica {} was stopped.")
+            store.end_job(self._cloud.db, self.number, state, error, self._journal.now())
             message = _LAST_WORDS[state]
-            self._say(f"{message} {error['message']}" if error else message, "ERROR" if state == states.FAILED else "INFO")
+            self._journal.say(
+                f"{message} {error['message']}" if error else message, "ERROR" if state == states.FAILED else "INFO"
+            )
         for each in self._rows:
-            shutil.rmtree(self._replica_folder(each) / "work", ignore_errors=True)
+            shutil.rmtree(self._journal.folder(each) / "work", ignore_errors=True)
         self.done = True
 
     def _give_up(self, error: dict[str, Any]) -> None:
@@ -359,49 +353,6 @@ class ActiveJob:
             self._finish(states.FAILED, error)
 
     # Small things
-
-    def _log_output(self, row: ReplicaRow, *, final: bool = False) -> bool:
-        """Turn what a replica has written since into log entries; whether there was anything."""
-        entries = []
-        offsets = dict(row.offsets)
-        for stream in ("stdout", "stderr"):
-            path = self._replica_folder(row.replica) / f"{stream}.log"
-            lines, offsets[stream] = read_lines(path, row.offsets[stream], final=final)
-            entries += [log.output(self._cloud.project, self.number, row.replica.task_name, stream, line) for line in lines]
-        if not entries:
-            return False
-        before = row.offsets
-        row.offsets = offsets
-        try:
-            with self._cloud.db.transaction():
-                logging.append(self._cloud, entries)
-                store.save_replica(self._cloud.db, self.number, row)
-        except BaseException:
-            row.offsets = before
-            raise
-        return True
-
-    def _record_end(self, row: ReplicaRow, state: ReplicaState) -> None:
-        row.state = state
-        self._record([row], states.exit_message(row.replica.task_name, row.exit_code or 0))
-
-    def _record(self, rows: list[ReplicaRow], message: str) -> None:
-        with self._cloud.db.transaction():
-            for row in rows:
-                store.save_replica(self._cloud.db, self.number, row)
-            logging.append(self._cloud, [self._lifecycle(row, message) for row in rows])
-
-    def _lifecycle(self, row: ReplicaRow, message: str) -> dict[str, Any]:
-        return log.lifecycle(self._cloud.project, self.number, row, message)
-
-    def _say(self, message: str, severity: str = "INFO") -> None:
-        logging.append(self._cloud, [log.service(self._cloud.project, self.number, message, severity)])
-
-    def _now(self) -> str:
-        return rfc3339(self._cloud.now())
-
-    def _replica_folder(self, each: Replica) -> Path:
-        return self._folder / each.task_name
 
     def _prefix(self) -> str:
         return f"{self._cloud.home}:{self.number}:"
