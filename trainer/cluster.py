@@ -79,7 +79,9 @@ def parse(config: object) -> Cluster:
             "odcloud eval). Leave the evaluator pool out of the training job"
         )
     if addresses and index >= len(addresses.get(role, ())):
-        raise InputError(f"TF_CONFIG: task {role} {index} is not in the cluster, which has {len(addresses.get(role, ()))} of {role}")
+        raise InputError(
+            f"TF_CONFIG: task {role} {index} is not in the cluster, which has {len(addresses.get(role, ()))} of {role}"
+        )
     cluster = Cluster(role, index, addresses)
     _require_supported(cluster)
     return cluster
@@ -87,12 +89,14 @@ def parse(config: object) -> Cluster:
 
 def _addresses(cluster: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(cluster, dict):
-        raise InputError("TF_CONFIG: cluster must be an object of role: [\"host:port\", …]")
+        raise InputError('TF_CONFIG: cluster must be an object of role: ["host:port", …]')
     addresses: dict[str, tuple[str, ...]] = {}
     for key, hosts in cluster.items():
         role = _role(key, "cluster")
-        if not isinstance(hosts, list) or not all(isinstance(host, str) and host.rpartition(":")[2].isdigit() for host in hosts):
-            raise InputError(f"TF_CONFIG: cluster.{key} must be a list of \"host:port\"")
+        if not isinstance(hosts, list) or not all(
+            isinstance(host, str) and host.rpartition(":")[2].isdigit() for host in hosts
+        ):
+            raise InputError(f'TF_CONFIG: cluster.{key} must be a list of "host:port"')
         if role in addresses:
             raise InputError("TF_CONFIG: cluster names both master and chief; keep one")
         if hosts and role != EVALUATOR:
@@ -125,8 +129,10 @@ def _require_supported(cluster: Cluster) -> None:
         raise InputError("TF_CONFIG: a cluster needs exactly one chief (or master)")
     if not cluster.servers:
         raise InputError(
-            f"TF_CONFIG: {len(cluster.workers)} workers without a parameter server: synchronous training over several machines is not "
-            "supported. Add a parameter server (parameterServerCount: 1), or train on the chief alone"
+            f"TF_CONFIG: {len(cluster.workers)} workers without a parameter server: synchronous training over several "
+            "machines is not supported. Add a parameter server (parameterServerCount: 1), or train on the chief alone"
         )
     if not cluster.workers:
-        raise InputError("TF_CONFIG: parameter servers without a worker: add a worker (workerCount: 1), or leave the servers out")
+        raise InputError(
+            "TF_CONFIG: parameter servers without a worker: add a worker (workerCount: 1), or leave the servers out"
+        )

@@ -45,7 +45,9 @@ def _held_out(data: bytes, place: str, index: int) -> HeldOut:
     with Image.open(io.BytesIO(encoded)) as file:
         image = np.asarray(file.convert("RGB"))
     height, width = image.shape[:2]
-    sides = [np.asarray(records.values(features, records.BOX[side], "float", place)) for side in ("ymin", "xmin", "ymax", "xmax")]
+    sides = [
+        np.asarray(records.values(features, records.BOX[side], "float", place)) for side in ("ymin", "xmin", "ymax", "xmax")
+    ]
     boxes = np.stack(sides, axis=-1).reshape(-1, 4) * [height, width, height, width]
     classes = np.asarray(records.values(features, records.LABEL, "int64", place), np.int64)
     crowd = np.asarray(records.values(features, _CROWD, "int64", place), bool)
@@ -78,7 +80,9 @@ class Detector:
         count = 0
         infer = tf.function(self._infer)
         for images, labels in self._task.build_inputs(data):
-            outputs = {name: value.numpy() for name, value in infer(images, labels["anchor_boxes"], labels["image_info"]).items()}
+            outputs = {
+                name: value.numpy() for name, value in infer(images, labels["anchor_boxes"], labels["image_info"]).items()
+            }
             for i in range(len(outputs["num_detections"])):
                 if limit is not None and count >= limit:
                     return

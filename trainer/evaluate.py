@@ -1,4 +1,6 @@
-"""Scores the last checkpoint on held-out images: `python -m trainer.evaluate --checkpoint_dir=DIR --eval_dir=DIR --pipeline_config_path=FILE`.
+"""Scores the last checkpoint on held-out images.
+
+`python -m trainer.evaluate --checkpoint_dir=DIR --eval_dir=DIR --pipeline_config_path=FILE`
 
 Leaves in eval_dir: TensorBoard events, metrics.json (with the history of all evaluations), detections.json, detections.png.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 
@@ -49,8 +50,9 @@ def _cores() -> int:
 
 
 def quiet_logging() -> None:
-    """Keeps warnings of TensorFlow's Python half and of absl out of the log; errors stay."""
-    import logging
+    """Keeps what TensorFlow's Python half and absl log out of the way: what matters of it is raised, too.
 
+    To be called after TensorFlow's import, which sets its own levels.
+    """
     for name in ("tensorflow", "absl", "tf_keras"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -129,7 +129,7 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
             run = training.Training(inputs.experiment, cluster, task, train_dir, progress)
             signal.signal(signal.SIGTERM, lambda *_: run.stop())
             run.run()
-        except training.Stopped:
+        except training.StoppedError:
             log(f"stopped on request; the state is saved in {train_dir}", "WARNING")
             return STOPPED_EXIT_CODE
         except training.ClusterLostError as error:

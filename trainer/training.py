@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer import garden, paths, stepper
+from trainer import files, garden, paths, stepper
 from trainer.cluster import Cluster
 from trainer.config.experiment import Experiment
 from trainer.errors import InputError
@@ -20,16 +20,16 @@ _CHECKPOINT_SECONDS = 20.0
 _CHECKPOINT_SHARE = 0.05
 _CHECKPOINTS_KEPT = 3
 _SUMMARIES = 100  # points of a curve
-# In the order of their window: what tells that a server or the connection to it is gone, and not a mistake in the model.
+# What tells that a server or the connection to it is gone, and not a mistake in the model.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
-_LOST_WORDS = ("unknown device", "Unable to find the relevant tensor remote_handle", "Unable to find a context_id", "was not found", "/job:ps")
+_LOST_WORDS = ("unknown device", "Unable to find the relevant tensor remote_handle", "Unable to find a context_id")
 
 
 class ClusterLostError(Exception):
     """A parameter server is gone, and with it the variables: training must begin again from the last checkpoint."""
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Training was asked to stop, and has saved its state."""
 
 
@@ -76,7 +76,7 @@ class Training:
     def run(self) -> None:
         """Trains to the end.
 
-        Raises Stopped after `stop`, ClusterLostError when the variables are lost, InputError when the loss is not a number.
+        Raises StoppedError after `stop`, ClusterLostError when the variables are lost, InputError when the loss is no number.
         """
         try:
             self._run()
@@ -100,7 +100,7 @@ class Training:
                 if not math.isfinite(loss):
                     raise InputError(
                         f"the loss became {loss} in step {step}: lower the learning rate, or clip gradients "
-                        "(train_config.gradient_clipping_by_norm). The last good state is the checkpoint in the training directory"
+                        "(train_config.gradient_clipping_by_norm). The last good state is train_dir's checkpoint"
                     )
                 losses.append(loss)
                 self._progress.update(step, sum(losses[-10:]) / len(losses[-10:]))
@@ -108,7 +108,7 @@ class Training:
                     self._summarize(step, losses[-every:])
             self._save()
             if self._stop:
-                raise Stopped
+                raise StoppedError
         self._writer.close()
 
     def _steps(self, step: int, total: int) -> Any:
@@ -116,7 +116,9 @@ class Training:
         pending: deque[stepper.Pending] = deque()
         scheduled = step
         while True:
-            due = self._stop or time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
+            due = self._stop or time.monotonic() - self._saved_at > max(
+                _CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE
+            )
             while not due and scheduled < total and len(pending) < self._stepper.window:
                 pending.append(self._stepper.schedule())
                 scheduled += 1
@@ -163,17 +165,19 @@ def last_step(folder: str) -> int:
 
 def copy_config(experiment: Experiment, train_dir: str) -> None:
     """Keeps the configuration beside what is trained with it. Raises InputError when train_dir cannot be written."""
-    from trainer import files
-
     try:
         files.write(paths.join(train_dir, "pipeline.config"), experiment.text)
     except OSError as error:
-        raise InputError(f"{train_dir}: cannot be written: {error.strerror or error}; check --train_dir and the disk") from error
+        raise InputError(
+            f"{train_dir}: cannot be written: {error.strerror or error}; check --train_dir and the disk"
+        ) from error
 
 
 def _lost(error: tf.errors.OpError) -> Exception:
     """The error as it is, or as a lost cluster."""
     words = str(error.message)
-    if isinstance(error, _LOST) or any(word in words for word in _LOST_WORDS):
-        return ClusterLostError(words.splitlines()[0] if words else type(error).__name__)
-    return error
+    if not isinstance(error, _LOST) and not any(word in words for word in _LOST_WORDS):
+        return error
+    # TensorFlow's text is long; the line that says what happened is the one with the connection in it.
+    lines = [line.strip() for line in words.splitlines() if line.strip()] or [type(error).__name__]
+    return ClusterLostError(next((line for line in lines if "UNAVAILABLE" in line or "connect" in line), lines[0])[:200])

@@ -60,7 +60,9 @@ def test_the_example_as_it_is_names_each_placeholder() -> None:
     found = errors(EXAMPLE.read_text())
     assert len(found) == 4
     line = line_of(EXAMPLE.read_text(), 'label_map_path: "PATH')
-    assert found[0].startswith(f"line {line}: train_input_reader.label_map_path: PATH_TO_BE_CONFIGURED stands for your data's folder")
+    assert found[0].startswith(
+        f"line {line}: train_input_reader.label_map_path: PATH_TO_BE_CONFIGURED stands for your data's folder"
+    )
 
 
 def test_unknown_fields_are_named_with_line_and_the_nearest_name(text: str) -> None:
@@ -92,7 +94,9 @@ def test_every_unsupported_field_and_value_is_named_at_once(text: str) -> None:
 
 
 def test_a_default_written_out_means_nothing_new(text: str) -> None:
-    assert experiment.parse(changed(text, "num_steps: 1200", "num_steps: 1200\n  bias_grad_multiplier: 0\n  sync_replicas: false"), "p")
+    assert experiment.parse(
+        changed(text, "num_steps: 1200", "num_steps: 1200\n  bias_grad_multiplier: 0\n  sync_replicas: false"), "p"
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,17 +108,33 @@ def test_a_default_written_out_means_nothing_new(text: str) -> None:
         ("batch_size: 8", "batch_size: 0", "train_config.batch_size must be above 0, not 0"),
         ("alpha: 0.25", "", "weighted_sigmoid_focal.alpha is missing"),
         ("height: 128", "height: 100", "fixed_shape_resizer.height 100 is not supported: it must be a multiple of 32"),
-        ("ssd_mobilenet_v2_fpn_keras", "ssd_resnet50_v1_fpn", '.type "ssd_resnet50_v1_fpn" is not supported; supported: ssd_mobile'),
+        (
+            "ssd_mobilenet_v2_fpn_keras",
+            "ssd_resnet50_v1_fpn",
+            '.type "ssd_resnet50_v1_fpn" is not supported; supported: ssd_mobile',
+        ),
         ("min_depth: 8", "", "feature_extractor.min_depth is not set, which means 16 and is not supported: "),
-        ("use_moving_average: false", "", "train_config.optimizer.use_moving_average is not set, which means true and is not supp"),
-        ("coco_detection_metrics", "pascal_voc_detection_metrics", 'metrics_set "pascal_voc_detection_metrics" is not supported'),
+        (
+            "use_moving_average: false",
+            "",
+            "train_config.optimizer.use_moving_average is not set, which means true and is not supp",
+        ),
+        (
+            "coco_detection_metrics",
+            "pascal_voc_detection_metrics",
+            'metrics_set "pascal_voc_detection_metrics" is not supported',
+        ),
         ("warmup_steps: 100", "warmup_steps: 1200", "warmup_steps 1200 must be below total_steps 1200"),
         ("force_match_for_each_row: true", "", "argmax_matcher.force_match_for_each_row is not set, which means false"),
         ("class_prediction_bias_init: -4.6", "class_prediction_bias_init: 0", "class_prediction_bias_init 0 is not supported"),
         ("max_detections_per_class: 100", "max_detections_per_class: 10", "must not be below max_total_detections (100)"),
         ("decay: 0.99", "decay: 0.9", "conv_hyperparams differ from the feature extractor's"),
         ("anchor_scale: 3.0", "anchor_scale: 3.0\n aspect_ratios: -2", "aspect_ratios must be above 0"),
-        ("multiscale_anchor_generator {\n        min_level: 3", "multiscale_anchor_generator {\n        min_level: 4", "fpn.min_level 3"),
+        (
+            "multiscale_anchor_generator {\n        min_level: 3",
+            "multiscale_anchor_generator {\n        min_level: 4",
+            "fpn.min_level 3",
+        ),
     ],
 )
 def test_what_training_needs_is_checked(text: str, old: str, new: str, message: str) -> None:
@@ -165,7 +185,9 @@ def test_localization_loss_counts_four_times_without_normalization_by_code_size(
 def test_flips_are_an_option(text: str) -> None:
     flipped = changed(text, "num_steps: 1200", "num_steps: 1200\n  data_augmentation_options { random_horizontal_flip {} }")
     assert experiment.parse(flipped, "p").task["train_data"]["parser"]["aug_rand_hflip"] is True
-    broken = changed(text, "num_steps: 1200", "num_steps: 1200\n  data_augmentation_options { random_crop_image { min_area: 0.5 } }")
+    broken = changed(
+        text, "num_steps: 1200", "num_steps: 1200\n  data_augmentation_options { random_crop_image { min_area: 0.5 } }"
+    )
     assert "random_crop_image is not supported; supported: random_horizontal_flip" in errors(broken)[0]
 
 

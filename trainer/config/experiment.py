@@ -1,4 +1,4 @@
-"""The whole pipeline.config as a Model Garden experiment, still without TensorFlow: plain values, so that mistakes show at once."""
+"""The whole pipeline.config as a Model Garden experiment, as plain values: without TensorFlow, mistakes show at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Experiment:
 
 
 def read(path: str) -> Experiment:
-    """Reads the pipeline.config at a local path or gs:// URI. Raises InputError with every problem found, each with its line."""
+    """Reads the pipeline.config at a local path or gs:// URI. Raises InputError with every problem found and its line."""
     return build(reader.read(path))
 
 
@@ -45,7 +45,9 @@ def build(pipeline: reader.Pipeline) -> Experiment:
     evaluation = inputs.read_eval_config(root.required_section("eval_config"))
     readers = root.sections("eval_input_reader")
     if len(readers) != 1:
-        pipeline.problems.add(root.line("eval_input_reader"), f"there must be one eval_input_reader {{ … }}, not {len(readers)}")
+        pipeline.problems.add(
+            root.line("eval_input_reader"), f"there must be one eval_input_reader {{ … }}, not {len(readers)}"
+        )
     eval_readers = [inputs.read_evaluation(section) for section in readers]
     root.report_leftovers()
     pipeline.problems.raise_if_any()
@@ -66,7 +68,11 @@ def build(pipeline: reader.Pipeline) -> Experiment:
 
 
 def _task(
-    settings: model.ModelSettings, train: training.TrainSettings, train_reader: Reader, eval_reader: Reader, evaluation: EvalSettings
+    settings: model.ModelSettings,
+    train: training.TrainSettings,
+    train_reader: Reader,
+    eval_reader: Reader,
+    evaluation: EvalSettings,
 ) -> dict[str, Any]:
     # Fixed shape: width and height are each stretched to the network's.
     parser = {**settings.parser, "keep_aspect_ratio": False}
@@ -79,7 +85,11 @@ def _task(
             "is_training": True,
             "dtype": "float32",
             "global_batch_size": train.batch_size,
-            "parser": {**parser, "aug_rand_hflip": train.flip, "max_num_instances": min(train.max_boxes, train_reader.max_boxes)},
+            "parser": {
+                **parser,
+                "aug_rand_hflip": train.flip,
+                "max_num_instances": min(train.max_boxes, train_reader.max_boxes),
+            },
             **train_reader.options,
         },
         "validation_data": {

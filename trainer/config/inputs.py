@@ -48,8 +48,8 @@ def read_evaluation(section: Section) -> Reader:
 
 def _read(section: Section) -> Reader:
     section.without_effect(
-        "name", "queue_capacity", "min_after_dequeue", "filenames_shuffle_buffer_size", "prefetch_size", "num_parallel_map_calls",
-        "num_parallel_batches", "use_display_name", "include_source_id", "mask_type",
+        "name", "queue_capacity", "min_after_dequeue", "filenames_shuffle_buffer_size", "prefetch_size",
+        "num_parallel_map_calls", "num_parallel_batches", "use_display_name", "include_source_id", "mask_type",
     )  # fmt: skip
     section.only("input_type", 1, "records are tf.train.Examples")
     section.only("sample_1_of_n_examples", 1, "all records are read")
@@ -83,7 +83,9 @@ def read_eval_config(section: Section) -> EvalSettings:
     if section.has("max_evals"):
         section.only("max_evals", 1, "the last checkpoint is evaluated once")
     # Scores per class are always computed, and the sheet of drawings always shows scores, labels and true boxes.
-    section.without_effect("include_metrics_per_category", "all_metrics_per_category", "visualize_groundtruth_boxes", "retain_original_images")
+    section.without_effect(
+        "include_metrics_per_category", "all_metrics_per_category", "visualize_groundtruth_boxes", "retain_original_images"
+    )
     return EvalSettings(
         batch_size=section.positive("batch_size"),
         examples=section.positive("num_examples") if section.has("num_examples") else None,

@@ -87,4 +87,4 @@ def _read_value(tokens: text_format.Tokenizer, parent: Node, node: Node) -> None
 
 def _line(tokens: text_format.Tokenizer) -> int:
     """The current token's line, which the tokenizer tells only in an error."""
-    return int(tokens.ParseError("").GetLine() or 1)
+    return int(tokens.ParseError("").GetLine() or 1)  # type: ignore[arg-type]  # the stub is wrong

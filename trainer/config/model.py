@@ -1,6 +1,6 @@
 """model { ssd { … } } to Model Garden's RetinaNet: the same network, losses and anchors, or an error that says what differs.
 
-Model Garden's side is official/vision/configs/retinanet.py; where it computes in one way only, that way is the one accepted value.
+Model Garden's side is official/vision/configs/retinanet.py; where it computes in one way only, that is the one accepted value.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def _check_size(resizer: Section, height: int, width: int, max_level: int) -> No
     for name, size in (("height", height), ("width", width)):
         if size % stride:
             resizer.section("fixed_shape_resizer").refuse(
-                name, f"{size} is not supported: it must be a multiple of {stride}, the stride of the pyramid's level {max_level}"
+                name,
+                f"{size} is not supported: it must be a multiple of {stride}, the stride of the pyramid's level {max_level}",
             )
 
 
@@ -112,7 +113,10 @@ def _pyramid(extractor: Section) -> tuple[tuple[int, int], dict[str, Any]]:
         return (3, 7), {}
     lowest, highest = fpn.value("min_level"), fpn.value("max_level")
     if not _FINEST_LEVEL <= lowest <= highest <= _COARSEST_LEVEL:
-        fpn.refuse("min_level" if fpn.has("min_level") else "max_level", f"to max_level must lie within {_FINEST_LEVEL} … {_COARSEST_LEVEL}")
+        fpn.refuse(
+            "min_level" if fpn.has("min_level") else "max_level",
+            f"to max_level must lie within {_FINEST_LEVEL} … {_COARSEST_LEVEL}",
+        )
         return (3, 3), {}
     return (lowest, highest), {"num_filters": fpn.positive("additional_layer_depth"), "use_separable_conv": separable}
 
@@ -126,7 +130,9 @@ def _layers(extractor: Section, predictor: Section) -> tuple[dict[str, Any], flo
     first = _hyperparams(extractor.required_section("conv_hyperparams"), _pyramid_initializer)
     second = _hyperparams(shared.required_section("conv_hyperparams"), _head_initializer)
     if first != second:
-        shared.refuse("conv_hyperparams", "differ from the feature extractor's in regularizer or batch_norm; give both the same values")
+        shared.refuse(
+            "conv_hyperparams", "differ from the feature extractor's in regularizer or batch_norm; give both the same values"
+        )
     momentum, epsilon, decay = first
     return {"activation": "relu6", "use_sync_bn": False, "norm_momentum": momentum, "norm_epsilon": epsilon}, decay
 
@@ -209,8 +215,12 @@ def _post_processing(section: Section) -> dict[str, Any]:
     nms = section.required_section("batch_non_max_suppression")
     per_class, total = nms.positive("max_detections_per_class"), nms.positive("max_total_detections")
     if per_class < total:
-        nms.refuse("max_detections_per_class", f"{per_class} is not supported: it must not be below max_total_detections ({total})")
-    nms.without_effect("use_static_shapes", "use_partitioned_nms", "use_combined_nms", "use_cpu_nms", "max_classes_per_detection")
+        nms.refuse(
+            "max_detections_per_class", f"{per_class} is not supported: it must not be below max_total_detections ({total})"
+        )
+    nms.without_effect(
+        "use_static_shapes", "use_partitioned_nms", "use_combined_nms", "use_cpu_nms", "max_classes_per_detection"
+    )
     agnostic = nms.value("use_class_agnostic_nms")
     return {
         "nms_version": "v2",
@@ -250,7 +260,10 @@ def _losses(ssd: Section) -> dict[str, Any]:
     _, focal = loss.required_section("classification_loss").choice("classification_loss", ["weighted_sigmoid_focal"])
     if focal:
         focal.without_effect("anchorwise_output")
-        settings |= {"focal_loss_alpha": focal.required("alpha", "for example alpha: 0.25"), "focal_loss_gamma": focal.value("gamma")}
+        settings |= {
+            "focal_loss_alpha": focal.required("alpha", "for example alpha: 0.25"),
+            "focal_loss_gamma": focal.value("gamma"),
+        }
     _, smooth = loss.required_section("localization_loss").choice("localization_loss", ["weighted_smooth_l1"])
     if smooth:
         smooth.without_effect("anchorwise_output")

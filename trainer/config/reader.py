@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import Descriptor
 
 from trainer import files, paths
 from trainer.config import locations
@@ -60,7 +60,7 @@ def parse(text: str, path: str) -> Pipeline:
     return Pipeline(path, text, Section(message, root, "", problems), problems)
 
 
-def _find_unknown(node: Node, descriptor: Descriptor, path: str, problems: Problems) -> None:
+def _find_unknown(node: Node, descriptor: Any, path: str, problems: Problems) -> None:
     if descriptor.name == "Opaque":  # reported as unsupported as a whole, by its name
         return
     for child in node.children:
@@ -78,7 +78,9 @@ def _find_placeholders(node: Node, path: str, problems: Problems) -> None:
     for child in node.children:
         name = f"{path}.{child.name}" if path else child.name
         if PLACEHOLDER in child.text:
-            problems.add(child.line, f"{name}: {PLACEHOLDER} stands for your data's folder; put the folder's path or gs:// URI there")
+            problems.add(
+                child.line, f"{name}: {PLACEHOLDER} stands for your data's folder; put the folder's path or gs:// URI there"
+            )
         _find_placeholders(child, name, problems)
 
 

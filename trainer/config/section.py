@@ -1,7 +1,7 @@
 """Reads a configuration such that nothing in it can be overlooked.
 
-A mapping asks a Section for each field that it understands. What is set in the file and nobody asked for is reported at the end,
-with its line; so is every value that the asker refuses. All problems come together, in the order of the file.
+A mapping asks a Section for each field that it understands. What is set in the file and nobody asked for is reported at the
+end, with its line; so is every value that the asker refuses. All problems come together, in the order of the file.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Section:
         else:
             wanted = self.shown(name, accepted)
             self._problems.add(
-                self._node.line, f"{self.name(name)} is not set, which means {self.shown(name)} and is not supported: {because}. Set {wanted}"
+                self._node.line,
+                f"{self.name(name)} is not set, which means {self.shown(name)} and is not supported: {because}. Set {wanted}",
             )
 
     def without_effect(self, *names: str) -> None:

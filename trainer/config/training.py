@@ -30,7 +30,9 @@ def read(section: Section) -> TrainSettings:
     if section.has("startup_delay_steps"):
         section.only("startup_delay_steps", 0.0, "all workers start at once")
     section.only("add_regularization_loss", True, "to train without it, leave the regularizers out")
-    section.without_effect("batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "unpad_groundtruth_tensors")
+    section.without_effect(
+        "batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "unpad_groundtruth_tensors"
+    )
     clip = section.value("gradient_clipping_by_norm")
     return TrainSettings(
         batch_size=section.positive("batch_size"),
@@ -78,7 +80,12 @@ def _optimizer(section: Section, clip: float, steps: int) -> dict[str, Any]:
 def _learning_rate(section: Section) -> dict[str, Any]:
     kind, rate = section.choice(
         "learning_rate",
-        ["constant_learning_rate", "cosine_decay_learning_rate", "exponential_decay_learning_rate", "manual_step_learning_rate"],
+        [
+            "constant_learning_rate",
+            "cosine_decay_learning_rate",
+            "exponential_decay_learning_rate",
+            "manual_step_learning_rate",
+        ],
     )
     if rate is None:
         return {}
@@ -120,7 +127,8 @@ def _cosine(rate: Section) -> dict[str, Any]:
 
 def _manual(rate: Section) -> dict[str, Any]:
     rate.only("warmup", False, "the rate changes in steps only")
-    boundaries, values = [], [rate.positive("initial_learning_rate")]
+    boundaries: list[int] = []
+    values: list[float] = [rate.positive("initial_learning_rate")]
     for step in rate.sections("schedule"):
         boundary = step.required("step")
         if boundaries and boundary <= boundaries[-1]:
