@@ -25,7 +25,7 @@ class FinishMarker:
 
     def write(self, outcome: str) -> None:
         """Says that the job is over: `finished`, or `failed` for good."""
-        files.write(self.path, f"{outcome} {time.time():.3f}\n")
+        files.write(self.path, f"{outcome} {time.time_ns()}\n")
 
     def read(self) -> str | None:
         """The outcome, or None while the job goes on."""

@@ -1,4 +1,4 @@
-"""Training on a real cluster of processes, one chief, two workers, one parameter server; and what happens when one is killed."""
+"""Training on real processes, one chief, two workers, one parameter server; and what happens when one is killed."""
 
 from __future__ import annotations
 
