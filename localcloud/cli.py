@@ -14,6 +14,7 @@ from localcloud import lifecycle
 from localcloud.env import FORMATS, environment, render
 from localcloud.errors import LocalCloudError
 from localcloud.home import DEFAULT_PORT, Home, Running, find_home
+from localcloud.pulumi_provider import install as pulumi_provider
 
 PROG = "odcloud local"
 
@@ -81,6 +82,10 @@ def _start(arguments: argparse.Namespace, home: Home) -> int:
         )
         return 0
     running, fresh = lifecycle.start(home, arguments.port)
+    try:
+        pulumi_provider.install(home.pulumi_home)
+    except LocalCloudError as error:
+        print(f"odcloud: note: Pulumi cannot use the local cloud yet: {error}", file=sys.stderr)
     state = "runs" if fresh else "is already running"
     text = f"The local cloud {state} at {running.url} (pid {running.pid}, state in {home.path})."
     if fresh and arguments.port is None and running.port != DEFAULT_PORT:

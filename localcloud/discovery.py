@@ -167,10 +167,11 @@ class Router:
         """`raw_path` without leading slash, still percent-encoded."""
         *segments, last = raw_path.split("/")
         head, colon, verb = last.rpartition(":")
-        found: list[Method] = []
-        if colon:
+        # a colon begins a custom verb, but for the storage API, where it may stand in a name
+        if colon and segments[:1] != ["storage"]:
             found = self._collect(self._root, [*segments, head], (http_method, verb))
-        found = found or self._collect(self._root, [*segments, last], (http_method, ""))
+        else:
+            found = self._collect(self._root, [*segments, last], (http_method, ""))
         return next(filter(self._preferred, found), found[0]) if found else None
 
     def _collect(self, node: _Node, segments: list[str], key: tuple[str, str]) -> list[Method]:

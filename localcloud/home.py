@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,15 +83,19 @@ class Home:
     def token(self) -> str:
         return self.token_file.read_text().strip()
 
-    def lock(self) -> IO[str] | None:
+    def lock(self, patience: float = 0.0) -> IO[str] | None:
         """Takes the lock a server holds as long as it lives; None when another process has it. Closing it gives it back."""
         file = self.lock_file.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        return file
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    file.close()
+                    return None
+            time.sleep(0.02)
 
     def locked(self) -> bool:
         """Whether a server (starting, serving or ending) lives on this folder."""

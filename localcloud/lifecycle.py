@@ -20,6 +20,7 @@ from localcloud.home import DEFAULT_PORT, HOST, Home, Running
 
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
+LOCK_SECONDS = 2.0  # longer than anyone holds the lock just to see whether it is free
 PORTS_TRIED = 100
 
 
@@ -92,9 +93,9 @@ def start(home: Home, port: int | None) -> tuple[Running, bool]:
 
 
 def stop(home: Home) -> bool:
-    """Ends the server and waits until it is gone; False when there was none. Raises LocalCloudError if it cannot be ended."""
+    """Ends the server and waits until it and its replicas are gone; False when there was none. Raises LocalCloudError."""
     if not home.locked():
-        home.server_file.unlink(missing_ok=True)
+        _clear(home)
         return False
     running = _wait_for_other(home)
     for signal_number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
@@ -103,7 +104,7 @@ def stop(home: Home) -> bool:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not home.locked():
-                home.server_file.unlink(missing_ok=True)
+                _clear(home)
                 return True
             time.sleep(0.05)
     raise LocalCloudError(f"the local cloud (pid {running.pid}) does not end; its log: {home.log_file}")
@@ -118,6 +119,17 @@ def reset(home: Home) -> bool:
     stop(home)
     shutil.rmtree(home.path)
     return True
+
+
+def _clear(home: Home) -> None:
+    """A server that was killed leaves server.json and its replicas: ends them and removes it."""
+    if not home.server_file.exists() or (lock := home.lock(LOCK_SECONDS)) is None:
+        return
+    from localcloud.server import end_abandoned
+
+    with lock:
+        end_abandoned(home)
+        home.server_file.unlink(missing_ok=True)
 
 
 def _wait_for_other(home: Home) -> Running:
@@ -157,7 +169,7 @@ def _import_path() -> str:
 
 
 def _serve(home: Home, listener: socket.socket) -> None:
-    lock = home.lock()
+    lock = home.lock(LOCK_SECONDS)
     if lock is None:
         raise LocalCloudError(f"another local cloud has just started on {home.path}")
     from localcloud.server import serve

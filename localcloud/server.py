@@ -36,6 +36,7 @@ BODY_LIMIT = 32 * 2**20  # bytes of a JSON body; media is streamed and has no li
 THREADS = 64
 
 log = logging.getLogger("localcloud")
+_held: list[Any] = []
 
 
 def load_services() -> None:
@@ -167,8 +168,19 @@ def create_app(cloud: Cloud) -> Starlette:
     return Starlette(routes=[Route("/{path:path}", _Api(cloud))], lifespan=lifespan)
 
 
+def end_abandoned(home: Home) -> None:
+    """Ends the replicas that a killed server has left. The caller holds the home's lock."""
+    load_services()
+    cloud = open_cloud(home, "")
+    runner = JobRunner(cloud)
+    runner.start()
+    runner.stop()
+    cloud.close()
+
+
 def serve(home: Home, listener: socket.socket, lock: Any) -> None:
-    """Serves on a bound socket until SIGTERM or SIGINT. `lock` is the home's lock, held as long as the process lives."""
+    """Serves on a bound socket until SIGTERM or SIGINT. `lock` is the home's lock: it goes with the process, and not before."""
+    _held.append(lock)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     load_services()
     port = listener.getsockname()[1]
@@ -198,6 +210,5 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
     finally:
         home.server_file.unlink(missing_ok=True)
         cloud.close()
-        lock.close()
     if not server.started:
         sys.exit(3)

@@ -1,0 +1,88 @@
+"""Where the state is, what the environment says, what the database promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from localcloud.database import Database
+from localcloud.env import environment, render
+from localcloud.home import Home, Running, find_home
+
+
+def test_home_is_beside_the_nearest_pulumi_yaml(tmp_path: Path) -> None:
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (tmp_path / "a" / "Pulumi.yaml").touch()
+    assert find_home({}, below).path == tmp_path / "a" / ".odcloud"
+    assert find_home({"ODCLOUD_HOME": "/x/y"}, below).path == Path("/x/y")
+
+
+def test_one_lock_at_a_time_and_a_dead_server_counts_for_nothing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert home.running() is None
+    home.prepare()
+    running = Running(1, 8791, "2017-07-14T02:40:00Z")
+    home.write_running(running)
+    assert home.running() is None  # nobody holds the lock, whatever process 1 is
+    lock = home.lock()
+    assert lock is not None and home.lock() is None and home.running() == running
+    home.server_file.write_text("{half")
+    assert home.running() is None
+    lock.close()
+    assert not home.locked()
+
+
+def test_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    token = home.token()
+    home.prepare()
+    assert home.token() == token and len(token) >= 32
+    assert home.token_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_environment_survives_a_shell(tmp_path: Path) -> None:
+    home = Home(tmp_path / 'it\'s a $home `x` "y"')
+    home.prepare()
+    variables = environment(home, Running(1, 9999, ""), "/usr/bin:/bin")
+    script = render(variables, "shell") + "\nexec env -0"
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={}).stdout
+    seen = dict(item.split("=", 1) for item in shown.split("\0") if item)
+    assert {name: seen[name] for name in variables} == variables
+    assert json.loads(render(variables, "json")) == variables
+    assert seen["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"] == "http://127.0.0.1:9999/"
+    assert seen["GOOGLE_STORAGE_CUSTOM_ENDPOINT"] == "http://127.0.0.1:9999/storage/v1/"
+    assert environment(home, Running(1, 9999, ""), variables["PATH"])["PATH"] == variables["PATH"]
+
+
+def test_transactions(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db.sqlite")
+    database.execute("CREATE TABLE t (n INTEGER)")
+    with pytest.raises(ZeroDivisionError), database.transaction():
+        database.execute("INSERT INTO t VALUES (1)")
+        with database.transaction():
+            database.execute("INSERT INTO t VALUES (2)")
+        raise ZeroDivisionError
+    assert database.one("SELECT * FROM t") is None
+
+    database.execute("INSERT INTO t VALUES (0)")
+
+    def count() -> None:
+        for _ in range(100):
+            with database.transaction():
+                row = database.one("SELECT n FROM t")
+                assert row is not None
+                database.execute("UPDATE t SET n = ?", (row["n"] + 1,))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert database.query("SELECT n FROM t")[0]["n"] == 400
+    database.close()
