@@ -43,10 +43,7 @@ def report(run: str | None, stack: str | None, output: Path | None, form: str) -
         if facts:
             (folder / "facts.json").write_text(json.dumps(facts))
             options.append(f"--facts={folder / 'facts.json'}")
-        code = subprocess.run([sys.executable, "-m", "trainer.report", *options], check=False).returncode
-    if code == 0:
-        print(f"report: {output / 'report.html'}", file=sys.stderr)
-    return code
+        return subprocess.run([sys.executable, "-m", "trainer.report", *options], check=False).returncode
 
 
 def _is_event(name: PurePosixPath) -> bool:

@@ -57,7 +57,7 @@ class Launched:
 
 
 class RunTaken(Exception):
-    """A run that was to be new has a record already."""
+    """A run that was to be new has a record or a job already."""
 
 
 @dataclass
@@ -81,12 +81,14 @@ def newest(session: Session) -> str:
 def launch(session: Session, job: TrainingJob | EvaluationJob, say: Say, *, new_run: bool = False) -> Launched:
     """Finds the active job of the run and kind, or creates it.
 
-    `new_run`: raise RunTaken if the run has a record already. Raises UserError and GoogleError.
+    `new_run`: raise RunTaken if the run exists already. Raises UserError and GoogleError.
     """
     body = vertex.custom_job(job)
     waited_for = None
     while True:
         jobs = _jobs_of(session, job)
+        if jobs and new_run:
+            raise RunTaken
         active = [found for found in jobs if vertex.state(found) not in vertex.ENDED]
         if active and vertex.state(active[0]) != vertex.CANCELLING:
             return Launched(active[0], adopted=True)

@@ -39,7 +39,7 @@ def follow(session: Session, job: Mapping[str, Any], screen: Screen) -> View:
                 raise
             time.sleep(SLOWEST_POLL)
             continue
-        for line in [*view.absorb(entries), *view.update(now)]:
+        for line in [*view.update(now), *view.absorb(entries)]:
             screen.line(line)
         screen.show(view)
         if view.ended:
