@@ -20,8 +20,8 @@ STACK = "local"
 def install(pulumi_home: Path) -> None:
     """Make plain `pulumi up` work with this Pulumi home: the provider installed, the stack `local` there and selected.
 
-    Quick when that is so already. The stack's project is the nearest folder upward that holds Pulumi.yaml; without one, only
-    the provider is installed. State goes to `pulumi-state` beside the home.
+    Quick when that is so already. The stack's project is the nearest folder upward that holds Pulumi.yaml; if that has no
+    stack `local`, or there is none, only the provider is installed. State goes to `pulumi-state` beside the home.
 
     Raises:
         LocalCloudError: no `pulumi`, or it refuses.
@@ -29,7 +29,7 @@ def install(pulumi_home: Path) -> None:
     install_plugin(pulumi_home, version("pulumi-gcp"))
     here = Path.cwd()
     project = next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").is_file()), None)
-    if project:
+    if project and (project / f"Pulumi.{STACK}.yaml").is_file():
         select_stack(pulumi_home, project)
 
 
