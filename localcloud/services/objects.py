@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, BinaryIO
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud, rfc3339
+from localcloud.services.downloads import download
 from localcloud.storage.digests import CHUNK, Digests
 from localcloud.storage.listing import list_page
 from localcloud.storage.objects import Check, NameRefused, ObjectStore, StoredObject
@@ -64,7 +65,7 @@ def get(call: Call) -> dict[str, Any] | Response:
     opened = store(call.cloud).open(bucket, name)
     if opened is None:
         raise _no_object(bucket, name)
-    return _download(call, *opened)
+    return download(*opened, etag=etag(opened[0]), asked=call.request.headers.get("range"))
 
 
 @method("storage.objects.list")
@@ -324,60 +325,3 @@ def _write(
             return objects.commit(bucket, name, path, digests, merge({}, metadata), check)
     except NameRefused as error:
         raise refused(error) from error
-
-
-def _download(call: Call, found: StoredObject, file: BinaryIO) -> Response:
-    headers = {
-        "Content-Type": found.metadata.get("contentType", "application/octet-stream"),
-        "ETag": etag(found),
-        "Accept-Ranges": "bytes",
-        "X-Goog-Generation": str(found.generation),
-        "X-Goog-Metageneration": str(found.metageneration),
-        "X-Goog-Storage-Class": found.metadata.get("storageClass", "STANDARD"),
-        "X-Goog-Stored-Content-Length": str(found.size),
-        "X-Goog-Stored-Content-Encoding": found.metadata.get("contentEncoding", "identity"),
-    }
-    if found.md5 and found.crc32c:
-        headers["X-Goog-Hash"] = f"crc32c={found.crc32c},md5={found.md5}"
-    for key in ("contentEncoding", "contentDisposition", "contentLanguage", "cacheControl"):
-        if key in found.metadata:
-            headers[re.sub(r"([A-Z])", r"-\1", key).title()] = found.metadata[key]
-    first, last = 0, found.size - 1
-    status = 200
-    if asked := call.request.headers.get("range"):
-        try:
-            wanted = byte_range(asked, found.size)
-        except ApiError:
-            file.close()
-            raise
-        if wanted is not None:
-            (first, last), status = wanted, 206
-            headers["Content-Range"] = f"bytes {first}-{last}/{found.size}"
-    headers["Content-Length"] = str(last - first + 1)
-    return StreamingResponse(_pieces(file, first, last - first + 1), status_code=status, headers=headers)
-
-
-def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """First and last byte asked for by a Range header (RFC 9110), None to send everything. ApiError 416 beyond the end."""
-    match = re.fullmatch(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", header)
-    if not match or match.groups() == ("", ""):
-        return None
-    first, last = match.groups()
-    if first == "":
-        begin, end = max(0, size - int(last)), size - 1
-    else:
-        begin, end = int(first), min(int(last) if last else size - 1, size - 1)
-    if begin > end:
-        raise ApiError(416, message=f"The requested range cannot be satisfied: the object has {size} bytes.")
-    return begin, end
-
-
-def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
-    with file:
-        file.seek(first)
-        while length > 0:
-            piece = file.read(min(CHUNK, length))
-            if not piece:
-                raise OSError("the file became shorter while it was read")
-            length -= len(piece)
-            yield piece

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from localcloud.api import ApiError
 from localcloud.database import Database
-from localcloud.services.objects import byte_range
+from localcloud.services.downloads import byte_range
 from localcloud.storage.digests import Digests
 from localcloud.storage.listing import list_page
 from localcloud.storage.multipart import Multipart, MultipartError, boundary_of
