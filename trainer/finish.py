@@ -21,7 +21,7 @@ class FinishMarker:
         self._job = job if job is not None else os.environ.get("CLOUD_ML_JOB_ID", "")
         self.path = paths.join(train_dir, f"finished-{self._job or 'job'}.txt")
         # Without an id the file may be an earlier job's: then only a change of it counts.
-        self._stale = None if self._job else files.read(self.path)
+        self._stale = None if self._job else self._text()
 
     def write(self, outcome: str) -> None:
         """Says that the job is over: `finished`, or `failed` for good."""
@@ -29,7 +29,13 @@ class FinishMarker:
 
     def read(self) -> str | None:
         """The outcome, or None while the job goes on."""
-        text = files.read(self.path)
+        text = self._text()
         if not text or text == self._stale:
             return None
         return text.split()[0]
+
+    def _text(self) -> str | None:
+        try:
+            return files.read(self.path)
+        except OSError:  # a bucket that does not answer now may do so later; the chief is who says what is wrong with train_dir
+            return None

@@ -52,7 +52,9 @@ class Training:
         with strategy.scope():
             self._model = task.build_model()
             self._optimizer = garden.build_optimizer(self._experiment)
-            self._optimizer.iterations  # noqa: B018  (makes the variable, in the strategy's scope)
+            # All variables now, so that what a checkpoint lacks shows when it is read.
+            self._optimizer.iterations  # noqa: B018
+            self._optimizer._create_all_weights(self._model.trainable_variables)
         checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._optimizer)
         self._manager = tf.train.CheckpointManager(
             checkpoint,
@@ -61,13 +63,22 @@ class Training:
             keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
         )
         if self._manager.latest_checkpoint:
-            checkpoint.restore(self._manager.latest_checkpoint)
+            self._restore(checkpoint, self._manager.latest_checkpoint)
         data = task.task_config.train_data
         if cluster.alone:
             self._stepper: stepper.Stepper = stepper.LocalStepper(task, self._model, self._optimizer, data)
         else:
             self._stepper = stepper.ClusterStepper(strategy, task, self._model, self._optimizer, data)
         self._writer = tf.summary.create_file_writer(self._train_dir)
+
+    def _restore(self, checkpoint: tf.train.Checkpoint, path: str) -> None:
+        try:
+            checkpoint.restore(path).assert_existing_objects_matched()
+        except (AssertionError, ValueError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+            raise InputError(
+                f"{path}: is not a checkpoint of this pipeline configuration's model and optimizer; "
+                "train into another --train_dir, or go back to the configuration of that training"
+            ) from error
 
     def stop(self) -> None:
         """Asks the running `run` to save and end; safe to call from a signal handler."""
@@ -130,7 +141,17 @@ class Training:
         began = time.monotonic()
         step = int(self._optimizer.iterations.numpy())
         if step > self._saved_step:
-            self._manager.save(checkpoint_number=step)
+            try:
+                self._manager.save(checkpoint_number=step)
+            except (
+                tf.errors.ResourceExhaustedError,
+                tf.errors.PermissionDeniedError,
+                tf.errors.FailedPreconditionError,
+            ) as error:
+                raise InputError(
+                    f"{self._train_dir}: checkpoint {step} cannot be written: {str(error.message).splitlines()[0]}; "
+                    f"make room, then train again: it goes on from step {self._saved_step}"
+                ) from error
             self._saved_step = step
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began
