@@ -167,6 +167,7 @@ def main() -> NoReturn:
     """The entry point: runs a command and turns whatever ends it into one message and an exit code."""
     try:
         code = odcloud(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:  # click's word for Ctrl-C
         code = 130
     except click.ClickException as error:
@@ -177,6 +178,9 @@ def main() -> NoReturn:
         code = _fail(str(error))
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:  # … | head: nobody reads on, which is no fault
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except Exception as error:
         # Imported here, for it is needed by those commands only that talk to Google and then is there already.
         from launcher.google import GoogleError

@@ -82,20 +82,16 @@ def logs(text: str, replica: str | None, follow: bool, stack: str | None, form: 
     job = session.find(text)
     task = _task(replica, job) if replica else None
     reader = Reader(session, job, task)
-    try:
-        while True:
-            # The state first: what is read after an end is all there is.
-            ended = vertex.state(job) in vertex.ENDED
-            for entry in reader.new():
-                _print_entry(entry, form)
-            sys.stdout.flush()
-            if not follow or ended:
-                return 0
-            time.sleep(watch.SLOWEST_POLL)
-            job = session.get(vertex.number(job))
-    except BrokenPipeError:  # … | head
-        sys.stderr.close()
-        return 0
+    while True:
+        # The state first: what is read after an end is all there is.
+        ended = vertex.state(job) in vertex.ENDED
+        for entry in reader.new():
+            _print_entry(entry, form)
+        sys.stdout.flush()
+        if not follow or ended:
+            return 0
+        time.sleep(watch.SLOWEST_POLL)
+        job = session.get(vertex.number(job))
 
 
 def _task(replica: str, job: dict[str, Any]) -> str:

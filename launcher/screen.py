@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from launcher.view import View, duration
+from launcher.view import Note, View, duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +26,7 @@ _COLOURS = {
 class Screen(Protocol):
     """Where lines and the state of a job are shown."""
 
-    def line(self, text: str) -> None:
+    def tell(self, note: Note) -> None:
         """Says something once."""
 
     def show(self, view: View) -> None:
@@ -51,14 +51,14 @@ class Plain:
         self._told = ""
         self._next = 0.0
 
-    def line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+    def tell(self, note: Note) -> None:
+        print(note.text, file=self._stream, flush=True)
 
     def show(self, view: View) -> None:
         text = str(view.progress or "")
         now = time.monotonic()
         if text != self._told and (now >= self._next or view.ended):
-            self.line(text)
+            self.tell(Note(text))
             self._told, self._next = text, now + PROGRESS_SECONDS
 
     def close(self) -> None:
@@ -76,8 +76,9 @@ class Live:
         self._live = RichLive(console=self._console, refresh_per_second=4)
         self._started = False
 
-    def line(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+    def tell(self, note: Note) -> None:
+        if not note.routine:
+            self._console.print(note.text, markup=False, soft_wrap=True)
 
     def show(self, view: View) -> None:
         if not self._started:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher import vertex
 from launcher.logs import Entry, clean, moment
@@ -53,8 +53,15 @@ class Progress:
         return " · ".join(parts)
 
 
+class Note(NamedTuple):
+    """Something that changed, in a line. `routine`: a display that shows every state need not say it, too."""
+
+    text: str
+    routine: bool = False
+
+
 class View:
-    """A job as it is now. Feed it with `update` and `absorb`; both return the lines that tell what changed."""
+    """A job as it is now. Feed it with `update` and `absorb`; both return what changed."""
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         self.job = job
@@ -70,19 +77,19 @@ class View:
     def ended(self) -> bool:
         return self.state in vertex.ENDED
 
-    def update(self, job: Mapping[str, Any]) -> list[str]:
+    def update(self, job: Mapping[str, Any]) -> list[Note]:
         """Takes the job as the service describes it now."""
         before, self.job = self.state, job
-        return [f"job {vertex.number(job)}: {self.state}"] if self.state != before else []
+        return [Note(f"job {vertex.number(job)}: {self.state}", True)] if self.state != before else []
 
-    def absorb(self, entries: Iterable[Entry]) -> list[str]:
+    def absorb(self, entries: Iterable[Entry]) -> list[Note]:
         """Takes new log entries, in order of time."""
-        told: list[str] = []
+        told: list[Note] = []
         for entry in entries:
             told += self._absorb(entry)
         return told
 
-    def _absorb(self, entry: Entry) -> list[str]:
+    def _absorb(self, entry: Entry) -> list[Note]:
         payload = entry.payload
         replica = self.replicas.get(entry.task)
         if replica and isinstance(payload.get("replica"), Mapping):
@@ -102,10 +109,10 @@ class View:
         # A plain line on stderr counts as ERROR in the log, chatter or not; only what a program itself calls loud is told.
         if not replica or (payload and entry.severity in _LOUD):
             name = "" if entry.task in ("service", "") else f"{entry.replica}: "
-            return [f"{name}{line}" for line in message.splitlines()]
+            return [Note(f"{name}{line}") for line in message.splitlines()]
         return []
 
-    def _live(self, replica: Replica, life: Mapping[str, Any]) -> list[str]:
+    def _live(self, replica: Replica, life: Mapping[str, Any]) -> list[Note]:
         before = (replica.state, replica.restarts)
         replica.state = str(life.get("state"))
         replica.exit_code = life.get("exitCode")
@@ -114,7 +121,7 @@ class View:
         replica.end_time = life.get("endTime")
         if before == (replica.state, replica.restarts):
             return []
-        return [f"{replica.name}: {self.described(replica)}"]
+        return [Note(f"{replica.name}: {self.described(replica)}", replica.state not in ("RESTARTING", "FAILED"))]
 
     def state_of(self, replica: Replica) -> str:
         """A replica's state; where the service does not report it, what the job's state and the log let one say."""

@@ -11,7 +11,7 @@ from launcher.google import GoogleError
 from launcher.logs import Reader
 from launcher.screen import Screen
 from launcher.session import Session
-from launcher.view import View, duration
+from launcher.view import Note, View, duration
 
 FIRST_POLL, SLOWEST_POLL = 0.5, 2.0
 """Seconds between polls: quick at first, then 30 a minute, half of what Cloud Logging allows a project."""
@@ -34,13 +34,13 @@ def follow(session: Session, job: Mapping[str, Any], screen: Screen) -> View:
                 raise
             if since is None:
                 since = time.monotonic()
-                screen.line(f"{error}; trying again")
+                screen.tell(Note(f"{error}; trying again"))
             elif time.monotonic() - since > OUTAGE:
                 raise
             time.sleep(SLOWEST_POLL)
             continue
-        for line in [*view.update(now), *view.absorb(entries)]:
-            screen.line(line)
+        for note in [*view.update(now), *view.absorb(entries)]:
+            screen.tell(note)
         screen.show(view)
         if view.ended:
             _drain(view, reader, screen)
@@ -62,8 +62,8 @@ def _drain(view: View, reader: Reader, screen: Screen) -> None:
         known = all(replica.end_time or replica.state == "STOPPED" for replica in view.replicas.values())
         time.sleep(0.1 if known else 0.5)
         entries = reader.new()
-        for line in view.absorb(entries):
-            screen.line(line)
+        for note in view.absorb(entries):
+            screen.tell(note)
         if known and not entries:
             break
     screen.show(view)

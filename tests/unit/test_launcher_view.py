@@ -10,7 +10,7 @@ import pytest
 from launcher import watch
 from launcher.logs import Entry, clean, moment
 from launcher.screen import Plain
-from launcher.view import Progress, View, duration
+from launcher.view import Note, Progress, View, duration
 
 POOL = {"machineSpec": {"machineType": "n1-standard-4"}, "pythonPackageSpec": {}}
 
@@ -39,14 +39,14 @@ def life(task: str, state: str, code: int | None = None, restarts: int = 0, end:
 def test_replicas_live_and_die() -> None:
     view = View(job("PENDING"))
     assert view.absorb([life("workerpool0-0", "RUNNING"), life("workerpool1-1", "RESTARTING", 9, 1)]) == [
-        "chief: RUNNING",
-        "worker-1: RESTARTING · exit code 9 · restarted 1×",
+        Note("chief: RUNNING", routine=True),
+        Note("worker-1: RESTARTING · exit code 9 · restarted 1×", routine=False),
     ]
     assert view.absorb([life("workerpool0-0", "RUNNING")]) == []
     assert view.absorb([life("workerpool0-0", "SUCCEEDED", 0, end="2026-01-01T00:01:15Z")]) == [
-        "chief: SUCCEEDED · exit code 0 · 1 min 5 s"
+        Note("chief: SUCCEEDED · exit code 0 · 1 min 5 s", routine=True)
     ]
-    assert view.update(job("RUNNING")) == ["job 42: RUNNING"]
+    assert view.update(job("RUNNING")) == [Note("job 42: RUNNING", routine=True)]
     assert view.update(job("RUNNING")) == []
     assert [(one["name"], one["state"], one["exitCode"]) for one in view.facts()["replicas"]] == [
         ("chief", "SUCCEEDED", 0),
@@ -77,7 +77,7 @@ def test_what_is_told_and_what_is_chatter() -> None:
             line("workerpool0-0", "plain output"),
         ]
     )
-    assert told == ["Waiting for machines.", "worker-0: the learning rate is high"]
+    assert [note.text for note in told] == ["Waiting for machines.", "worker-0: the learning rate is high"]
 
 
 def test_an_autopsy_shows_the_replica_that_failed_first() -> None:
@@ -100,7 +100,7 @@ def test_an_autopsy_shows_the_replica_that_failed_first() -> None:
 def test_a_job_s_own_control_characters_do_not_reach_the_terminal() -> None:
     assert clean("\x1b[31mred\x1b[0m \x1b]0;title\x07bell\r 50%\ttab\n") == "red ]0;titlebell 50%\ttab"
     view = View(job("RUNNING"))
-    assert view.absorb([line("service", "a\x1b[2Jb")]) == ["ab"]
+    assert view.absorb([line("service", "a\x1b[2Jb")]) == [Note("ab")]
 
 
 def test_plain_screens_get_lines_and_not_too_many() -> None:
