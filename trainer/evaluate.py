@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(checkpoint_dir: str, eval_dir: str, config_path: str) -> None:
     """Scores the last checkpoint and writes what `trainer.report` reads. Raises InputError."""
     began = time.monotonic()
-    inputs = check_inputs(config_path)
+    inputs = check_inputs(config_path, training=False)
     names = label_map.read(paths.resolve(inputs.experiment.evaluation.label_map))
     log("loading TensorFlow")
     from trainer import coco, detection, garden, training

@@ -77,11 +77,17 @@ class Inputs:
     eval_files: list[str]
 
 
-def check_inputs(config_path: str) -> Inputs:
-    """Reads the configuration and checks what it names. Raises InputError; loads TensorFlow only for gs:// paths."""
+def check_inputs(config_path: str, training: bool = True) -> Inputs:
+    """Reads the configuration and checks what it names. Raises InputError; loads TensorFlow only for gs:// paths.
+
+    training: False for an evaluation, which does not need the training data.
+    """
     experiment = configuration.read(config_path)
-    found = []
+    found: list[list[str]] = []
     for reader in (experiment.train, experiment.evaluation):
+        if reader is experiment.train and not training:
+            found.append([])
+            continue
         names = label_map.read(paths.resolve(reader.label_map))
         if max(names) > experiment.classes:
             raise InputError(
