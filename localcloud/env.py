@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from localcloud.cloud import PROJECT, REGION
 from localcloud.home import Home, Running
@@ -17,6 +18,15 @@ from localcloud.home import Home, Running
 GCLOUD_APIS = ("STORAGE", "AIPLATFORM", "ML", "LOGGING", "IAM", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "ARTIFACTREGISTRY")
 PULUMI_APIS = ("IAM", "IAM_BETA", "RESOURCE_MANAGER", "CLOUD_RESOURCE_MANAGER", "SERVICE_USAGE", "ARTIFACT_REGISTRY")
 FORMATS = ("shell", "json", "dotenv")
+
+
+def backend_url(state: Path) -> str:
+    """Pulumi's file backend in a folder.
+
+    Without the `.attrs` files that it would keep beside the state: those are not written in one go, and with an empty one, as
+    a kill at the wrong moment leaves it, Pulumi cannot read the state any more.
+    """
+    return f"file://{quote(str(state))}?metadata=skip"
 
 
 def environment(home: Home, running: Running, path: str) -> dict[str, str]:
@@ -37,7 +47,7 @@ def environment(home: Home, running: Running, path: str) -> dict[str, str]:
         "GOOGLE_REGION": REGION,
         "PULUMI_GCP_SKIP_REGION_VALIDATION": "true",
         "PULUMI_HOME": str(home.pulumi_home),
-        "PULUMI_BACKEND_URL": f"file://{home.pulumi_state}",
+        "PULUMI_BACKEND_URL": backend_url(home.pulumi_state),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

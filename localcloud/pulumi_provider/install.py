@@ -11,6 +11,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from localcloud.env import backend_url
 from localcloud.errors import LocalCloudError
 
 PROGRAM = "pulumi-resource-gcp"
@@ -71,7 +72,7 @@ def pulumi(pulumi_home: Path, folder: Path, *arguments: str) -> str:
         **os.environ,
         "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', '')}",
         "PULUMI_HOME": str(pulumi_home),
-        "PULUMI_BACKEND_URL": f"file://{pulumi_home.parent / 'pulumi-state'}",
+        "PULUMI_BACKEND_URL": backend_url(pulumi_home.parent / "pulumi-state"),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
