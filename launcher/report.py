@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -54,7 +55,7 @@ def _is_result(name: PurePosixPath) -> bool:
     return _is_event(name) or name.name == "metrics.json" or name.stem == "detections"
 
 
-def _fetch(session: Session, uri: str, folder: Path, wanted: Any) -> int:
+def _fetch(session: Session, uri: str, folder: Path, wanted: Callable[[PurePosixPath], bool]) -> int:
     """Downloads the wanted objects under `uri` into `folder`, laid out as they are there; returns how many."""
     folder.mkdir()
     bucket = session.outputs.bucket

@@ -27,6 +27,7 @@ from launcher import vertex
 from launcher.errors import UserError
 from launcher.google import ATTEMPTS, GoogleError
 from launcher.job import RUN_PREFIX, EvaluationJob, TrainingJob
+from launcher.logs import moment
 from launcher.session import Session
 
 OWNER_GRACE = 120.0
@@ -208,7 +209,7 @@ def _settle(session: Session, record: _Record, outcome: dict[str, Any], say: Say
 
 
 def _owner_may_live(launcher: dict[str, Any], item: dict[str, Any]) -> bool:
-    written = datetime.fromisoformat(str(item.get("updated", item["timeCreated"])).replace("Z", "+00:00")[:19] + "+00:00")
+    written = moment(str(item.get("updated", item["timeCreated"])))
     if (datetime.now(timezone.utc) - written).total_seconds() > OWNER_GRACE:
         return False
     if launcher.get("host") != socket.gethostname():
