@@ -50,8 +50,7 @@ class ClusterStepper:
         self._step = tf.function(_step_fn(task, model, optimizer, strategy))
 
     def schedule(self) -> Pending:
-        pending: Pending = self._coordinator.schedule(self._step, args=(self._batches,))
-        return pending
+        return _Scheduled(self._coordinator, self._coordinator.schedule(self._step, args=(self._batches,)))
 
 
 def _step_fn(task: Any, model: Any, optimizer: Any, strategy: Any) -> Any:
@@ -73,6 +72,19 @@ def connect(cluster: Cluster) -> Any:
         tf.train.ClusterSpec(cluster.spec()), task_type=CHIEF, task_id=0, rpc_layer="grpc"
     )
     return tf.distribute.ParameterServerStrategy(resolver)
+
+
+class _Scheduled:
+    def __init__(self, coordinator: Any, value: Any) -> None:
+        self._coordinator = coordinator
+        self._value = value
+
+    def get(self) -> Any:
+        try:
+            return self._value.get()
+        except tf.errors.CancelledError:
+            self._coordinator.join()  # raises what another step failed of, for which this one was cancelled
+            raise
 
 
 class _Done:

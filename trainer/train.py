@@ -151,7 +151,7 @@ def _start_again(step: int, reason: str) -> NoReturn:
     count, _, last_step = os.environ.get(_RESTARTS, "0:-1").partition(":")
     restarts = int(count) + 1 if step <= int(last_step) else 1
     if restarts > _MAX_RESTARTS:
-        log(f"a parameter server is lost, {_MAX_RESTARTS} times since step {step}: {reason}", "ERROR")
+        log(f"the connection to a replica is lost, {_MAX_RESTARTS} times since step {step}: {reason}", "ERROR")
         server.leave(1)
     log(f"a parameter server is lost; starting again from the checkpoint of step {step} ({reason})", "WARNING", step=step)
     os.environ[_RESTARTS] = f"{restarts}:{step}"

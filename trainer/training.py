@@ -25,6 +25,10 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineE
 _LOST_WORDS = ("unknown device", "Unable to find the relevant tensor remote_handle", "Unable to find a context_id")
 
 
+# What tells that a record is at fault, which the check before training, of the first image of each file, has not met.
+_BAD_DATA_WORDS = ("DecodeImage", "DecodeJpeg", "JPEG", "PNG", "corrupted record", "truncated record")
+
+
 class ClusterLostError(Exception):
     """A parameter server is gone, and with it the variables: training must begin again from the last checkpoint."""
 
@@ -44,7 +48,7 @@ class Training:
         try:
             self._build(cluster, task)
         except tf.errors.OpError as error:
-            raise _lost(error) from error
+            raise _explained(error) from error
 
     def _build(self, cluster: Cluster, task: Any) -> None:
         strategy = stepper.connect(cluster)
@@ -92,7 +96,7 @@ class Training:
         try:
             self._run()
         except tf.errors.OpError as error:
-            raise _lost(error) from error
+            raise _explained(error) from error
 
     def _run(self) -> None:
         total = self._experiment.steps
@@ -194,11 +198,14 @@ def copy_config(experiment: Experiment, train_dir: str) -> None:
         ) from error
 
 
-def _lost(error: tf.errors.OpError) -> Exception:
-    """The error as it is, or as a lost cluster."""
+def _explained(error: tf.errors.OpError) -> Exception:
+    """The error as a lost cluster or as bad data, where it is one of these; else as it is."""
     words = str(error.message)
-    if not isinstance(error, _LOST) and not any(word in words for word in _LOST_WORDS):
-        return error
-    # TensorFlow's text is long; the line that says what happened is the one with the connection in it.
+    # TensorFlow's text is long; the line that says what happened is the one with the matter itself in it.
     lines = [line.strip() for line in words.splitlines() if line.strip()] or [type(error).__name__]
-    return ClusterLostError(next((line for line in lines if "UNAVAILABLE" in line or "connect" in line), lines[0])[:200])
+    if isinstance(error, _LOST) or any(word in words for word in _LOST_WORDS):
+        return ClusterLostError(next((line for line in lines if "UNAVAILABLE" in line or "connect" in line), lines[0])[:200])
+    if isinstance(error, tf.errors.DataLossError) or any(word in words for word in _BAD_DATA_WORDS):
+        line = next((line for line in lines if "INVALID_ARGUMENT" in line or "DATA_LOSS" in line), lines[0])[:200]
+        return InputError(f"a training record cannot be read ({line}); write the training data again")
+    return error

@@ -223,7 +223,8 @@ def _post_processing(section: Section) -> dict[str, Any]:
     )
     agnostic = nms.value("use_class_agnostic_nms")
     return {
-        "nms_version": "v2",
+        # TensorFlow's combined operation, in C++; where classes are not told apart, Model Garden has it in Python's graph only.
+        "nms_version": "v2" if agnostic else "batched",
         "use_class_agnostic_nms": agnostic,
         "pre_nms_score_threshold": nms.value("score_threshold"),
         "nms_iou_threshold": nms.value("iou_threshold"),
