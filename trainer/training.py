@@ -206,6 +206,7 @@ def _explained(error: tf.errors.OpError) -> Exception:
     if isinstance(error, _LOST) or any(word in words for word in _LOST_WORDS):
         return ClusterLostError(next((line for line in lines if "UNAVAILABLE" in line or "connect" in line), lines[0])[:200])
     if isinstance(error, tf.errors.DataLossError) or any(word in words for word in _BAD_DATA_WORDS):
-        line = next((line for line in lines if "INVALID_ARGUMENT" in line or "DATA_LOSS" in line), lines[0])[:200]
+        said = (line for line in lines if any(word in line for word in _BAD_DATA_WORDS) and not line.startswith("Detected at"))
+        line = next(said, lines[0]).rpartition(": ")[2][:200]
         return InputError(f"a training record cannot be read ({line}); write the training data again")
     return error
