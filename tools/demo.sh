@@ -64,7 +64,7 @@ down() {
         echo "kept: .odcloud/ holds buckets that are not of the stack $stack: $(ls .odcloud/buckets | tr '\n' ' ')"
     else
         odcloud local reset --yes
-        rm -rf digits
+        rm -rf digits build
     fi
     if [[ -d report ]]; then echo "kept: report/"; fi
 }
