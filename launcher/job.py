@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
 
 ROLES = ("chief", "worker", "ps", "evaluator")  # in the order of Vertex AI's worker pools
 RUN_PREFIX = "object_detection_"
@@ -23,12 +23,70 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """A replica's boot disk; what is None is left to the engine (100 GB, pd-ssd)."""
+
+    type: str | None = None
+    size_gb: int | None = None
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Which reservation of machines a pool draws on; Vertex AI's `ReservationAffinity`."""
+
+    type: str
+    key: str | None = None
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """A program that comes as Python packages: `python -m python_module args…` in a prebuilt image."""
+
+    executor_image_uri: str
+    package_uris: tuple[str, ...]
+    python_module: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A program that comes as an image; an empty `command` leaves the image's own entry point."""
+
+    image_uri: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+Program: TypeAlias = PythonPackage | Container
+
+
+@dataclass(frozen=True)
 class Pool:
-    """`count` equal replicas with one role (one of ROLES)."""
+    """`count` equal replicas with one role (one of ROLES). `program` None: they run the job's."""
 
     role: str
     machine: Machine
     count: int
+    disk: Disk | None = None
+    reservation: Reservation | None = None
+    program: Program | None = None
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How the engine queues, restarts and ends a job; what is None is left to it."""
+
+    timeout: str | None = None
+    """Longest run time as Google writes durations: `3600s`; the engine's default is 7 days."""
+    strategy: str | None = None
+    """STANDARD, SPOT or FLEX_START."""
+    restart_job_on_worker_restart: bool | None = None
+    disable_retries: bool | None = None
+    max_wait_duration: str | None = None
+    """Longest wait for machines under FLEX_START."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +95,14 @@ class _Job:
     display_name: str
     region: str
     pools: tuple[Pool, ...]
-    package_uris: tuple[str, ...]
-    python_module: str
-    args: tuple[str, ...]
-    executor_image_uri: str
+    program: Program
     output_uri: str
     service_account: str
     labels: Mapping[str, str]
-    timeout: str | None = None
-    """Longest run time as Google writes durations: `3600s`; None leaves the engine's default (7 days)."""
+    scheduling: Scheduling = Scheduling()
+    network: str | None = None
+    tensorboard: str | None = None
+    enable_web_access: bool | None = None
 
 
 @dataclass(frozen=True)

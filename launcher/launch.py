@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from launcher import machines, runs, vertex
 from launcher.errors import UserError
-from launcher.job import EvaluationJob, Pool, TrainingJob, evaluation_name
+from launcher.job import EvaluationJob, Pool, PythonPackage, Scheduling, TrainingJob, evaluation_name
 from launcher.session import Session, attach, connect
 from launcher.stack import Question
 
@@ -40,14 +40,16 @@ def training(outputs: StackOutputs, file: JobFile, run: str) -> TrainingJob:
         display_name=run,
         region=outputs.region,
         pools=file.pools,
-        package_uris=tuple(given.packageUris if given.packageUris is not None else outputs.package_uris),
-        python_module=given.pythonModule or _module(outputs, "train"),
-        args=(*args, *given.args),
-        executor_image_uri=outputs.executor_image_uri,
+        program=PythonPackage(
+            outputs.executor_image_uri,
+            tuple(given.packageUris if given.packageUris is not None else outputs.package_uris),
+            given.pythonModule or _module(outputs, "train"),
+            (*args, *given.args),
+        ),
         output_uri=given.jobDir or train_dir,
         service_account=outputs.service_account,
         labels={**outputs.labels, **file.labels},
-        timeout=given.scheduling.maxRunningTime,
+        scheduling=Scheduling(timeout=given.scheduling.maxRunningTime),
     )
 
 
@@ -60,14 +62,16 @@ def evaluation(outputs: StackOutputs, run: str) -> EvaluationJob:
         display_name=evaluation_name(run),
         region=outputs.region,
         pools=(Pool("chief", machine, 1),),
-        package_uris=tuple(outputs.package_uris),
-        python_module=_module(outputs, "eval"),
-        args=(
-            f"--checkpoint_dir={outputs.train_dir}/{run}",
-            f"--eval_dir={eval_dir}",
-            f"--pipeline_config_path={outputs.pipeline_config_path}",
+        program=PythonPackage(
+            outputs.executor_image_uri,
+            tuple(outputs.package_uris),
+            _module(outputs, "eval"),
+            (
+                f"--checkpoint_dir={outputs.train_dir}/{run}",
+                f"--eval_dir={eval_dir}",
+                f"--pipeline_config_path={outputs.pipeline_config_path}",
+            ),
         ),
-        executor_image_uri=outputs.executor_image_uri,
         output_uri=eval_dir,
         service_account=outputs.service_account,
         labels=dict(outputs.labels),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.job import ROLES, EvaluationJob, Machine, Pool, TrainingJob
+from launcher.job import ROLES, Container, EvaluationJob, Machine, Pool, Program, TrainingJob
 
 RUN_LABEL = "odcloud-run"
 KIND_LABEL = "odcloud-kind"
@@ -34,23 +34,57 @@ def custom_job(job: TrainingJob | EvaluationJob) -> dict[str, Any]:
         "baseOutputDirectory": {"outputUriPrefix": job.output_uri},
         "serviceAccount": job.service_account,
     }
-    if job.timeout:
-        spec["scheduling"] = {"timeout": job.timeout}
+    if job.network:
+        spec["network"] = job.network
+    if job.tensorboard:
+        spec["tensorboard"] = job.tensorboard
+    if job.enable_web_access is not None:
+        spec["enableWebAccess"] = job.enable_web_access
+    scheduling = _given(
+        timeout=job.scheduling.timeout,
+        strategy=job.scheduling.strategy,
+        restartJobOnWorkerRestart=job.scheduling.restart_job_on_worker_restart,
+        disableRetries=job.scheduling.disable_retries,
+        maxWaitDuration=job.scheduling.max_wait_duration,
+    )
+    if scheduling:
+        spec["scheduling"] = scheduling
     labels = {**job.labels, RUN_LABEL: job.run, KIND_LABEL: job.kind}
     return {"displayName": job.display_name, "jobSpec": spec, "labels": labels}
 
 
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _pool(job: TrainingJob | EvaluationJob, pool: Pool) -> dict[str, Any]:
-    return {
-        "machineSpec": _machine(pool.machine),
-        "replicaCount": str(pool.count),
-        "pythonPackageSpec": {
-            "executorImageUri": job.executor_image_uri,
-            "packageUris": list(job.package_uris),
-            "pythonModule": job.python_module,
-            "args": list(job.args),
-        },
-    }
+    spec: dict[str, Any] = {"machineSpec": _machine(pool.machine), "replicaCount": str(pool.count)}
+    if pool.reservation:
+        spec["machineSpec"]["reservationAffinity"] = _given(
+            reservationAffinityType=pool.reservation.type,
+            key=pool.reservation.key,
+            values=list(pool.reservation.values) or None,
+        )
+    if pool.disk:
+        spec["diskSpec"] = _given(bootDiskType=pool.disk.type, bootDiskSizeGb=pool.disk.size_gb)
+    return spec | _program(pool.program or job.program)
+
+
+def _program(program: Program) -> dict[str, Any]:
+    if isinstance(program, Container):
+        made: dict[str, Any] = {"imageUri": program.image_uri}
+        if program.command:
+            made["command"] = list(program.command)
+    else:
+        made = {
+            "executorImageUri": program.executor_image_uri,
+            "packageUris": list(program.package_uris),
+            "pythonModule": program.python_module,
+        }
+    made["args"] = list(program.args)
+    if program.env:
+        made["env"] = [{"name": name, "value": value} for name, value in program.env.items()]
+    return {"containerSpec" if isinstance(program, Container) else "pythonPackageSpec": made}
 
 
 def _machine(machine: Machine) -> dict[str, Any]:
