@@ -26,7 +26,17 @@ from urllib.parse import quote, urlencode
 
 from launcher.transport import Response, Transport
 
-VERSIONS = {"aiplatform": "v1", "logging": "v2", "storage": "v1"}
+VERSIONS = {
+    "aiplatform": "v1",
+    "artifactregistry": "v1",
+    "cloudbilling": "v1",
+    "cloudresourcemanager": "v1",
+    "compute": "v1",
+    "iam": "v1",
+    "logging": "v2",
+    "serviceusage": "v1",
+    "storage": "v1",
+}
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 ATTEMPTS = 5
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -79,19 +89,23 @@ def override_name(service: str) -> str:
 
 
 @functools.cache
-def document(service: str) -> dict[str, Any]:
-    """The bundled discovery document of a service."""
+def document(service: str, version: str = "") -> dict[str, Any]:
+    """The bundled discovery document of a service, by default of the version in VERSIONS."""
     import googleapiclient.discovery_cache as bundled
 
-    path = Path(bundled.__file__).parent / "documents" / f"{service}.{VERSIONS[service]}.json"
+    path = Path(bundled.__file__).parent / "documents" / f"{service}.{version or VERSIONS[service]}.json"
     found: dict[str, Any] = json.loads(path.read_bytes())
     return found
 
 
 def discovered(method_id: str) -> dict[str, Any]:
-    """The discovery document's description of a method, e.g. `storage.objects.get`. KeyError when there is none."""
-    service, *resources, name = method_id.split(".")
-    node = document(service)
+    """The discovery document's description of a method, e.g. `storage.objects.get`. KeyError when there is none.
+
+    A version that is not the one in VERSIONS stands behind the id: `serviceusage.services.list@v1beta1`.
+    """
+    plain, _, version = method_id.partition("@")
+    service, *resources, name = plain.split(".")
+    node = document(service, version) if version else document(service)  # one and the same entry of the cache
     for resource in resources:
         node = node["resources"][resource]
     method: dict[str, Any] = node["methods"][name]

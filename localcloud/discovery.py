@@ -30,6 +30,7 @@ DOCUMENTS = (
     "aiplatform.v1",
     "ml.v1",
     "logging.v2",
+    "cloudbilling.v1",
 )
 
 

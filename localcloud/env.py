@@ -15,7 +15,19 @@ from urllib.parse import quote
 from localcloud.cloud import PROJECT, REGION
 from localcloud.home import Home, Running
 
-GCLOUD_APIS = ("STORAGE", "AIPLATFORM", "ML", "LOGGING", "IAM", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "ARTIFACTREGISTRY")
+GCLOUD_APIS = (
+    "STORAGE",
+    "AIPLATFORM",
+    "ML",
+    "LOGGING",
+    "IAM",
+    "SERVICEUSAGE",
+    "CLOUDRESOURCEMANAGER",
+    "ARTIFACTREGISTRY",
+    # not offered here, which is what a client should hear, rather than ask Google with the local cloud's token
+    "CLOUDBILLING",
+    "COMPUTE",
+)
 PULUMI_APIS = ("IAM", "IAM_BETA", "RESOURCE_MANAGER", "CLOUD_RESOURCE_MANAGER", "SERVICE_USAGE", "ARTIFACT_REGISTRY")
 FORMATS = ("shell", "json", "dotenv")
 

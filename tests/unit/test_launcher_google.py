@@ -162,3 +162,10 @@ def test_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Google("europe-west4", stack).base_url("logging") == "http://127.0.0.1:1/"
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", "http://127.0.0.1:2/")
     assert Google("europe-west4", stack).base_url("logging") == "http://127.0.0.1:2/"
+
+
+def test_a_method_of_another_version_is_named_with_it() -> None:
+    found = google.discovered("serviceusage.services.consumerQuotaMetrics.list@v1beta1")
+    assert found["path"] == "v1beta1/{+parent}/consumerQuotaMetrics"
+    with pytest.raises(KeyError):
+        google.discovered("serviceusage.services.consumerQuotaMetrics.list")
