@@ -48,19 +48,23 @@ def identified(verb: str, path: str) -> tuple[str, dict[str, str]]:
     """The method that a request calls, by the documents alone, and its path parameters."""
     for api, version in VERSIONS.items():
         for name, method in methods(api, version).items():
+            if method["httpMethod"] != verb:
+                continue
             templates = [document(api, version)["servicePath"] + method["path"]]
             if "mediaUpload" in method:
                 templates.append(method["mediaUpload"]["protocols"]["simple"]["path"].lstrip("/"))
             for template in templates:
-                match = re.fullmatch(_pattern(template, method), path)
-                if match and verb == method["httpMethod"]:
+                match = path.startswith(template.partition("{")[0]) and re.fullmatch(_pattern(template, method), path)
+                if match:
                     return name, {key: unquote(value) for key, value in match.groupdict().items()}
     raise AssertionError(f"{verb} {path} is no method of {', '.join(VERSIONS)}")
 
 
 def _pattern(template: str, method: Mapping[str, Any]) -> str:
     def fill(match: re.Match[str]) -> str:
-        shape = method["parameters"][match[2]].get("pattern", "^[^/]+$")[1:-1] if match[1] else "[^/]+"
+        shape = (
+            method["parameters"][match[2]].get("pattern", "[^/]+").removeprefix("^").removesuffix("$") if match[1] else "[^/]+"
+        )
         return f"(?P<{match[2]}>{shape})"
 
     return re.sub(r"\{(\+?)(\w+)\}", fill, template.replace(".", r"\."))
