@@ -59,18 +59,35 @@ _passed_on("data", "trainer.data", "Make a dataset.")
 @odcloud.command()
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file (YAML, `trainingInput:`).")
 @click.option("--run", metavar="RUN", help="The run to go on with or to follow; by default a new one.")
+@click.option("--max-cost", type=float, metavar="USD", help="End a new job before it has cost more, at list prices.")
 @stack_option
 @follow_option
 @dry_run_option
 @format_option
-def train(config: Path, run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+def train(
+    config: Path, run: str | None, max_cost: float | None, stack: str | None, follow: bool, dry_run: bool, form: str
+) -> int:
     """Train: launch a run's job, or follow the one that is under way.
 
     A run whose last job has ended gets a new one, which goes on from the last checkpoint.
     """
     from launcher import launch
 
-    return launch.train(config, run, stack, follow, dry_run, form)
+    return launch.train(config, run, stack, follow, dry_run, form, max_cost)
+
+
+@odcloud.command()
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file.")
+@click.option(
+    "--hours", type=float, metavar="H", help="Price of so many hours; by default of the job's timeout, if it has one."
+)
+@stack_option
+@format_option
+def cost(config: Path, hours: float | None, stack: str | None, form: str) -> int:
+    """Price a training job: machines, accelerators and disks, by Google's catalogue or by a dated table."""
+    from launcher import quote
+
+    return quote.quote(config, hours, stack, form)
 
 
 @odcloud.command("eval")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,9 @@ def _module(outputs: StackOutputs, kind: str) -> str:
         ) from None
 
 
-def train(config: Path, run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+def train(
+    config: Path, run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str, max_cost: float | None = None
+) -> int:
     """The command; returns its exit code."""
     if run:
         runs.check_id(run)
@@ -98,18 +101,33 @@ def train(config: Path, run: str | None, stack: str | None, follow: bool, dry_ru
         session = attach(question.answer())
     for warning in file.warnings:
         _say(f"warning: {warning}")
+    limit = None
+    if max_cost is not None:
+        from launcher import quote
+
+        limit, notes = quote.limited(session.google, training(session.outputs, file, run or runs.new_id()), max_cost)
+        for note in notes:
+            _say(note)
     if dry_run:
-        return _print_request(training(session.outputs, file, run or runs.new_id()))
-    launched = _train(session, file, run)
+        return _print_request(_limited(training(session.outputs, file, run or runs.new_id()), limit))
+    launched = _train(session, file, run, limit)
+    if limit and launched.adopted:
+        _say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
     return _watch(session, launched, follow, form, f"odcloud train --config {config} --run {vertex.run(launched.job)}", stack)
 
 
-def _train(session: Session, file: JobFile, run: str | None) -> runs.Launched:
+def _limited(job: TrainingJob, timeout: str | None) -> TrainingJob:
+    """The job with a timeout in the place of its own, if one is given."""
+    return replace(job, scheduling=replace(job.scheduling, timeout=timeout)) if timeout else job
+
+
+def _train(session: Session, file: JobFile, run: str | None, limit: str | None) -> runs.Launched:
     if run:
-        return runs.launch(session, training(session.outputs, file, run), _say)
+        return runs.launch(session, _limited(training(session.outputs, file, run), limit), _say)
     while True:
         try:
-            return runs.launch(session, training(session.outputs, file, runs.new_id()), _say, new_run=True)
+            job = _limited(training(session.outputs, file, runs.new_id()), limit)
+            return runs.launch(session, job, _say, new_run=True)
         except runs.RunTaken:  # two new runs in one second: the id of the next second is free
             time.sleep(1.0)
 

@@ -1,0 +1,86 @@
+"""`odcloud cost`: what a job file's job costs, before anything is launched; and `--max-cost`, which is made of the same sum."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from launcher import cost, prices, vertex
+from launcher.errors import UserError
+from launcher.google import Google
+from launcher.job import EvaluationJob, TrainingJob
+from launcher.session import attach
+from launcher.stack import Question
+
+
+def quote(config: Path, hours: float | None, stack: str | None, form: str) -> int:
+    """The command; returns its exit code. Raises UserError."""
+    if hours is not None and not (math.isfinite(hours) and hours > 0):
+        raise UserError(f"--hours {hours:g}: must be a number above 0")
+    with Question(stack) as question:
+        from launcher import jobfile, launch
+
+        file = jobfile.read(config)
+        session = attach(question.answer())
+    body = vertex.custom_job(launch.training(session.outputs, file, "quote"))
+    known, reason = prices.best(session.google, _today())
+    found = cost.estimate(body, known)
+    limit = cost.timeout(body)
+    hours = hours or (limit / 3600 if limit else None)
+    notes = _notes(found, known, reason, session.outputs.region)
+    if form == "json":
+        print(json.dumps(_facts(found, known, hours, notes), indent=2))
+        return 0
+    for item in found.items:
+        print(f"  {item.role:<9} {item.count:>4} × {item.what:<24} {cost.dollars(item.dollars):>10} / h")
+    at_most = "at most " if found.upper_bound else ""
+    print(f"{at_most}{cost.dollars(found.hourly)} an hour")
+    if hours:
+        print(f"{at_most}{cost.dollars(found.hourly * hours)} for {hours:g} h")
+    for note in notes:
+        print(note)
+    return 0
+
+
+def _facts(found: cost.Estimate, known: prices.Prices, hours: float | None, notes: list[str]) -> dict[str, Any]:
+    items = [{**dataclasses.asdict(item), "dollars": round(item.dollars, 6)} for item in found.items]
+    return {
+        "currency": "USD",
+        "hourly": round(found.hourly, 6),
+        "hours": hours,
+        "total": None if hours is None else round(found.hourly * hours, 6),
+        "upperBound": found.upper_bound,
+        "items": items,
+        "prices": {"source": known.source, "date": known.date, "region": known.region},
+        "notes": notes,
+    }
+
+
+def _notes(found: cost.Estimate, known: prices.Prices, reason: str | None, region: str) -> list[str]:
+    notes = [f"prices of {known.date}, {known.region}, from {known.source}, with Vertex AI's fee of {known.fee:.0%}"]
+    if reason:
+        notes.append(reason)
+    if known.region != region:
+        notes.append(f"warning: the stack is in {region}, where prices differ from those of {known.region}")
+    if found.upper_bound:
+        notes.append("Spot and flex-start prices are not known here: the full price is counted, which they do not exceed")
+    return notes
+
+
+def limited(google: Google, job: TrainingJob | EvaluationJob, most: float) -> tuple[str, list[str]]:
+    """The timeout within which a job costs at most `most` dollars, and what to tell the user of it. Raises UserError."""
+    body = vertex.custom_job(job)
+    known, reason = prices.best(google, _today())
+    found = cost.estimate(body, known)
+    timeout = cost.timeout_within(body, most, found.hourly)
+    seconds = float(timeout.removesuffix("s"))
+    told = f"the job ends after {timeout} at the latest: {cost.dollars(found.hourly * seconds / 3600)} of {cost.dollars(most)}"
+    return timeout, [told, *_notes(found, known, reason, google.region)]
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
