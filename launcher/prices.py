@@ -138,8 +138,8 @@ def parsed(skus: Iterable[Mapping[str, Any]], region: str, date: str) -> Prices:
             (spot_families if part[1] else families)[name] = price
         elif part := _GPU.fullmatch(text):
             (spot_accelerators if part[2] else accelerators)[_accelerator(part[1])] = price
-        elif usage == "OnDemand" and text in _DISKS:
-            disks[_DISKS[text]] = price
+        elif usage == "OnDemand" and (kind := _DISKS.get(text.partition(" in ")[0])):
+            disks[kind] = price
     source = "Cloud Billing's catalogue of Compute Engine"
     fee = table()["trainingFee"]
     return Prices(source, date, region, families, accelerators, disks, spot_families, spot_accelerators, fee)
