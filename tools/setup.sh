@@ -28,7 +28,8 @@ rm -f .venv/.ready
 if uv=$(command -v uv) && [[ $uv != "$PWD"/.venv/* ]]; then
     echo "setup: .venv with $("$python" --version) and $(uv --version)"
     [[ -x .venv/bin/python ]] || uv venv --quiet --clear --python "$python" .venv
-    uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+    # Compiled now, once: each replica of each job is a new process that imports TensorFlow.
+    uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
 else
     echo "setup: .venv with $("$python" --version) and pip (the first time this takes some minutes: TensorFlow is 600 MB)"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module. Install it (Debian, Ubuntu: apt-get install python3-venv) and run again."
