@@ -96,8 +96,9 @@ class _Job:
     region: str
     pools: tuple[Pool, ...]
     program: Program
-    output_uri: str
-    service_account: str
+    output_uri: str | None
+    service_account: str | None
+    """None leaves the engine's own account."""
     labels: Mapping[str, str]
     scheduling: Scheduling = Scheduling()
     network: str | None = None

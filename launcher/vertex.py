@@ -29,11 +29,11 @@ def custom_job(job: TrainingJob | EvaluationJob) -> dict[str, Any]:
     used = max(ROLES.index(role) for role in by_role) + 1
     # A pool's place tells its role, so an empty one before a used one is written as {}.
     pools = [_pool(job, by_role[role]) if role in by_role else {} for role in ROLES[:used]]
-    spec: dict[str, Any] = {
-        "workerPoolSpecs": pools,
-        "baseOutputDirectory": {"outputUriPrefix": job.output_uri},
-        "serviceAccount": job.service_account,
-    }
+    spec: dict[str, Any] = {"workerPoolSpecs": pools}
+    if job.output_uri:
+        spec["baseOutputDirectory"] = {"outputUriPrefix": job.output_uri}
+    if job.service_account:
+        spec["serviceAccount"] = job.service_account
     if job.network:
         spec["network"] = job.network
     if job.tensorboard:
