@@ -115,9 +115,37 @@ def report(run: str | None, stack: str | None, output: Path | None, form: str) -
     return room.report(run, stack, output, form)
 
 
+@odcloud.command()
+@click.option("--run", metavar="RUN", help="The run to show; by default the newest.")
+@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0: any free one.")
+@stack_option
+def tensorboard(run: str | None, port: int, stack: str | None) -> int:
+    """Show a run's curves in a TensorBoard on this machine, as they grow.
+
+    The events are copied from the bucket into a cache folder, and again whenever they have grown.
+    """
+    from launcher import tensorboard as room
+
+    return room.tensorboard(run, port, stack)
+
+
+@odcloud.command("open")
+@click.argument("job", required=False)
+@click.option("--print", "only_print", is_flag=True, help="Print the address and open nothing.")
+@stack_option
+def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
+    """Open a job's page in the browser: Google's console, or the page of the service in its place.
+
+    Without JOB the page of all jobs.
+    """
+    from launcher import page
+
+    return page.open_page(job, only_print, stack)
+
+
 @odcloud.group()
 def jobs() -> None:
-    """List, show, read, await and cancel jobs.
+    """List, show, read, await, cancel and delete jobs.
 
     JOB is a job's number, its name, or a run's id, which means the run's newest training.
     """
@@ -148,13 +176,14 @@ def jobs_show(job: str, stack: str | None, form: str) -> int:
 @click.argument("job")
 @click.option("--replica", metavar="NAME", help="Only this one: chief, worker-0, ps-0, … or service.")
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("--since", metavar="TIME", help="From then on: 30s, 10m, 2h or 1d ago, or a time as 2030-01-31T12:00:00Z.")
 @stack_option
 @format_option
-def jobs_logs(job: str, replica: str | None, follow: bool, stack: str | None, form: str) -> int:
+def jobs_logs(job: str, replica: str | None, follow: bool, since: str | None, stack: str | None, form: str) -> int:
     """Print a job's log; as JSON, one object per line."""
     from launcher import jobs as room
 
-    return room.logs(job, replica, follow, stack, form)
+    return room.logs(job, replica, follow, since, stack, form)
 
 
 @jobs.command("wait")
@@ -178,6 +207,17 @@ def jobs_cancel(job: str, wait_for_end: bool, stack: str | None, form: str) -> i
     from launcher import jobs as room
 
     return room.cancel(job, wait_for_end, stack, form)
+
+
+@jobs.command("delete")
+@click.argument("job", nargs=-1, required=True)
+@stack_option
+@format_option
+def jobs_delete(job: tuple[str, ...], stack: str | None, form: str) -> int:
+    """Delete jobs that have ended; what they left in the bucket stays."""
+    from launcher import jobs as room
+
+    return room.delete(job, stack, form)
 
 
 def main() -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Any
 from launcher import vertex, watch
 from launcher.errors import UserError
 from launcher.logs import Entry, Reader, clean, moment
+from launcher.logs import since as log_since
 from launcher.screen import screen
 from launcher.session import connect
 from launcher.view import View, duration
@@ -76,12 +77,13 @@ def show(text: str, stack: str | None, form: str) -> int:
     return 0
 
 
-def logs(text: str, replica: str | None, follow: bool, stack: str | None, form: str) -> int:
-    """A job's log, of all replicas or of one; with `follow` until the job ends."""
+def logs(text: str, replica: str | None, follow: bool, since: str | None, stack: str | None, form: str) -> int:
+    """A job's log, of all replicas or of one, from a time on; with `follow` until the job ends."""
+    start = log_since(since, datetime.now(timezone.utc)) if since else None
     session = connect(stack)
     job = session.find(text)
     task = _task(replica, job) if replica else None
-    reader = Reader(session, job, task)
+    reader = Reader(session, job, task, start)
     while True:
         # The state first: what is read after an end is all there is.
         ended = vertex.state(job) in vertex.ENDED
@@ -141,6 +143,23 @@ def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
             job = session.get(number)
     view = View(job)
     print(json.dumps(view.facts()) if form == "json" else watch.verdict(view))
+    return 0
+
+
+def delete(texts: Sequence[str], stack: str | None, form: str) -> int:
+    """Deletes jobs that have ended: all of those named, or none. Raises UserError when one is active."""
+    session = connect(stack)
+    found = {vertex.number(job): job for job in (session.find(text) for text in texts)}
+    active = [number for number, job in found.items() if vertex.state(job) not in vertex.ENDED]
+    if active:
+        states = ", ".join(f"job {number} is {vertex.state(found[number])}" for number in active)
+        raise UserError(f"{states}: only jobs that have ended can be deleted; first `odcloud jobs cancel {active[0]}`")
+    for number, job in found.items():
+        session.delete(number)
+        if form == "text":
+            print(f"deleted {job.get('displayName')} (job {number})")
+    if form == "json":
+        print(json.dumps([_row(job) for job in found.values()], indent=2))
     return 0
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from launcher import vertex
+from launcher.errors import UserError
 from launcher.session import Session
 
 LATENESS = timedelta(seconds=20)
@@ -50,14 +51,30 @@ def moment(text: str) -> datetime:
     )
 
 
-class Reader:
-    """The entries of one job, or of one replica of it (`task`), in order of time."""
+def since(text: str, now: datetime) -> datetime:
+    """The time that `--since` means: 30s, 10m, 2h or 1d before `now`, or an RFC 3339 time. Raises UserError."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    try:
+        if match := re.fullmatch(r"(\d{1,9})([smhd])", text):
+            return now - timedelta(**{units[match[2]]: int(match[1])})
+        found = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+        return (found if found.tzinfo else found.astimezone()).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        raise UserError(
+            f"--since {text!r}: give a time before now as 30s, 10m, 2h or 1d, or a time as {now:%Y-%m-%dT%H:%M:%SZ}"
+        ) from None
 
-    def __init__(self, session: Session, job: Mapping[str, Any], task: str | None = None) -> None:
+
+class Reader:
+    """The entries of one job, or of one replica of it (`task`), in order of time, from `start` on."""
+
+    def __init__(
+        self, session: Session, job: Mapping[str, Any], task: str | None = None, start: datetime | None = None
+    ) -> None:
         self._session = session
         self._number = vertex.number(job)
         self._task = task
-        self._floor = moment(job["createTime"]) - timedelta(minutes=1)
+        self._floor = max(moment(job["createTime"]) - timedelta(minutes=1), start or datetime.min.replace(tzinfo=timezone.utc))
         self._latest = self._floor
         self._seen: dict[tuple[str, str, str], datetime] = {}
 
@@ -79,10 +96,10 @@ class Reader:
         wanted = f'resource.type="ml_job" AND resource.labels.job_id="{self._number}"'
         if self._task:
             wanted += f' AND resource.labels.task_name="{self._task}"'
-        since = self._floor.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        floor = self._floor.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body: dict[str, Any] = {
             "resourceNames": [f"projects/{self._session.outputs.project}"],
-            "filter": f'{wanted} AND timestamp>="{since}"',
+            "filter": f'{wanted} AND timestamp>="{floor}"',
             "orderBy": "timestamp asc",
             "pageSize": 1000,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,15 @@ class Session:
     def cancel(self, number: str) -> None:
         """Asks for a job to be cancelled."""
         self.google.call(f"{_JOBS}.cancel", name=f"{self.parent}/customJobs/{number}", body={}, repeat=True)
+
+    def delete(self, number: str) -> None:
+        """Deletes a job that has ended, and waits until that is done. Raises GoogleError, and UserError if it failed."""
+        operation = self.google.call(f"{_JOBS}.delete", name=f"{self.parent}/customJobs/{number}")
+        while not operation.get("done"):
+            time.sleep(1.0)
+            operation = self.google.call("aiplatform.projects.locations.operations.get", name=operation["name"])
+        if "error" in operation:
+            raise UserError(f"job {number} could not be deleted: {operation['error'].get('message', operation['error'])}")
 
     def objects(self, prefix: str) -> Iterator[dict[str, Any]]:
         """The objects of the stack's bucket whose names begin with `prefix`. Raises UserError when there is no such bucket."""

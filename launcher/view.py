@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -144,9 +145,15 @@ class View:
         return " · ".join(parts)
 
     def failed_first(self) -> Replica | None:
-        """The replica that failed first, if one did."""
+        """The replica that failed first, if one did: by its life cycle, or where none is told by the job's error.
+
+        Vertex AI's message: "The replica workerpool1-0 exited with a non-zero status of 1. …".
+        """
         failed = [replica for replica in self.replicas.values() if replica.state == "FAILED"]
-        return min(failed, key=lambda replica: replica.end_time or "~", default=None)
+        if failed:
+            return min(failed, key=lambda replica: replica.end_time or "~")
+        named = re.findall(r"\bworkerpool\d+-\d+\b", str((self.job.get("error") or {}).get("message", "")))
+        return next((self.replicas[task] for task in named if task in self.replicas), None)
 
     def seconds(self) -> float | None:
         """How long the job ran, or took until it ended without running."""

@@ -1,0 +1,177 @@
+"""Staying in control, as a user types it: a real local cloud, a real Pulumi backend, real processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launcher_stage import BUCKET, Stage
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    made = Stage(tmp_path_factory.mktemp("stage"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        try:
+            made.fill_bucket()
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def done(stage: Stage) -> dict[str, Any]:
+    """A run that has ended well."""
+    stage.behave(steps=2)
+    found: dict[str, Any] = succeed(stage, "train", "--config", "job.yaml", "--run", "done")
+    return found
+
+
+def succeed(stage: Stage, *arguments: str) -> Any:
+    """A command's JSON answer."""
+    return json.loads(stage.run(*arguments, "--format", "json", check=True).stdout)
+
+
+def failure(stage: Stage, *arguments: str, **environment: str) -> str:
+    """A command's one message, when its input is wrong."""
+    done = stage.run(*arguments, **environment)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stderr.startswith("odcloud: error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_cost(stage: Stage) -> None:
+    found = succeed(stage, "cost", "--config", "job.yaml", "--hours", "10")
+    machine, disk = 0.21849885, 100 * 0.000267808
+    assert found["hourly"] == pytest.approx(4 * (machine + disk), rel=1e-4)
+    assert found["total"] == pytest.approx(10 * found["hourly"], rel=1e-4)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["prices"]["date"])
+    assert "cloudbilling.services.skus.list is not offered by the local cloud" in found["notes"][1]
+    text = stage.run("cost", "--config", "job.yaml", check=True).stdout
+    assert "worker       2 × n1-standard-4" in text and "$0.98 an hour" in text and found["prices"]["date"] in text
+    assert "--hours -1: must be a number above 0" in failure(stage, "cost", "--config", "job.yaml", "--hours", "-1")
+
+
+def test_a_cost_that_is_capped(stage: Stage) -> None:
+    command = ("train", "--config", "job.yaml", "--dry-run", "--max-cost")
+    capped = stage.run(*command, "2", check=True)
+    body = json.loads(capped.stdout)
+    hourly = succeed(stage, "cost", "--config", "job.yaml")["hourly"]
+    seconds = int(body["jobSpec"]["scheduling"]["timeout"].removesuffix("s"))
+    assert seconds == pytest.approx(2 / hourly * 3600, abs=1)
+    assert f"the job ends after {seconds}s at the latest" in capped.stderr
+    assert "before it can get anywhere" in stage.run(*command, "0.01").stderr
+    stage.behave(steps=1)
+    told = succeed(stage, "train", "--config", "job.yaml", "--run", "capped", "--max-cost", "2")
+    record = json.loads((stage.folder / f".odcloud/buckets/{BUCKET}/runs/capped/train-1.json").read_text())
+    assert record["request"]["jobSpec"]["scheduling"]["timeout"] == f"{seconds}s"
+    assert told["state"] == "SUCCEEDED"
+
+
+def test_a_log_from_a_time_on(stage: Stage, done: dict[str, Any]) -> None:
+    lines = stage.run("jobs", "logs", "done", "--since", "1h", "--format", "json", check=True).stdout.splitlines()
+    entries = [json.loads(line) for line in lines]
+    middle = entries[len(entries) // 2]["time"]
+    later = stage.run("jobs", "logs", "done", "--since", middle, "--format", "json", check=True).stdout.splitlines()
+    # The command line takes times to the microsecond, entries have them to the nanosecond.
+    assert [json.loads(line) for line in later] == [entry for entry in entries if entry["time"][:26] >= middle[:26]]
+    assert 0 < len(later) < len(lines)
+    assert stage.run("jobs", "logs", "done", "--since", "0s", check=True).stdout == ""
+    one = stage.run("jobs", "logs", "done", "--replica", "worker-1", "--follow", "--since", "10m", check=True).stdout
+    assert "worker 1 says hello" in one and "worker 0" not in one
+    assert "--since 'soon': give a time" in failure(stage, "jobs", "logs", "done", "--since", "soon")
+
+
+def test_waiting_for_a_failure(stage: Stage) -> None:
+    stage.behave(steps=600, fail="worker 1", seconds=0.5)
+    told = succeed(stage, "train", "--config", "job.yaml", "--run", "fails", "--detach")
+    waited = stage.run("jobs", "wait", told["job"], "--format", "json")
+    assert waited.returncode == 1
+    assert json.loads(waited.stdout)["state"] == "FAILED"
+    assert "last lines of worker-1:" in waited.stderr and "ValueError: the boxes have no corners" in waited.stderr
+
+
+def test_deleting(stage: Stage) -> None:
+    stage.behave(steps=1)
+    short = succeed(stage, "train", "--config", "job.yaml", "--run", "short")
+    stage.behave(steps=3000)
+    long = succeed(stage, "train", "--config", "job.yaml", "--run", "long", "--detach")
+    message = failure(stage, "jobs", "delete", short["job"], "long")
+    assert re.search(rf"job {long['job']} is (QUEUED|PENDING|RUNNING): only jobs that have ended can be deleted", message)
+    assert f"odcloud jobs cancel {long['job']}" in message
+    listed = {job["job"] for job in succeed(stage, "jobs", "list")}
+    assert {long["job"], short["job"]} <= listed  # all or none
+    stage.run("jobs", "cancel", "long", check=True)
+    assert [one["job"] for one in succeed(stage, "jobs", "delete", short["job"], "long")] == [short["job"], long["job"]]
+    assert not {long["job"], short["job"]} & {job["job"] for job in succeed(stage, "jobs", "list")}
+    assert "no job" in failure(stage, "jobs", "delete", short["job"])
+    # What the run left stays.
+    assert (stage.folder / f".odcloud/buckets/{BUCKET}/train/short/ckpt-1.index").exists()
+
+
+def test_pages(stage: Stage, done: dict[str, Any]) -> None:
+    opened = stage.run("open", "done", check=True)
+    assert opened.stdout == f"http://127.0.0.1:{stage.port}/\n"
+    assert f"`odcloud jobs show {done['job']}`" in opened.stderr
+    assert "no job has" in failure(stage, "open", "none")
+    printed = stage.run("open", "--print", CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM="", check=True).stdout
+    assert printed == "https://console.cloud.google.com/vertex-ai/training/custom-jobs?project=odcloud-local\n"
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_events_as_they_come(stage: Stage, tmp_path: Path) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    folder = stage.folder / f".odcloud/buckets/{BUCKET}/train/drawn"
+    writer = EventFileWriter(str(folder))
+
+    def log(step: int) -> None:
+        writer.add_event(Event(step=step, wall_time=step, summary=Summary(value=[Summary.Value(tag="loss", simple_value=1.0)])))
+        writer.flush()
+
+    log(1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with stage.start("tensorboard", "--run", "drawn", "--port", str(port), XDG_CACHE_HOME=str(tmp_path)) as board:
+        try:
+            assert _points(port, 1)
+            log(2)
+            assert _points(port, 2)
+        finally:
+            board.send_signal(signal.SIGINT)
+            writer.close()
+        assert board.wait(30) == 0
+    with pytest.raises(urllib.error.URLError):
+        _get(port, "/data/environment")
+    assert sorted(path.name for path in tmp_path.rglob("*tfevents*")) == sorted(path.name for path in folder.iterdir())
+
+
+def _points(port: int, count: int) -> bool:
+    """Whether TensorBoard comes to show so many points, before a generous deadline."""
+    for _ in range(240):
+        try:
+            if len(_get(port, "/data/plugin/scalars/scalars?run=train&tag=loss")) == count:
+                return True
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.5)
+    return False
+
+
+def _get(port: int, path: str) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        return json.load(answer)
