@@ -48,9 +48,9 @@ def shell(clone: Path, script: str, timeout: float = 1500) -> str:
     return done.stdout
 
 
-def start_demo(clone: Path) -> subprocess.Popen[str]:
-    """`make demo` in a process group of its own, so that it can be sent what Ctrl-C on a terminal sends."""
-    return subprocess.Popen(
+def interrupted_demo(clone: Path, said: str) -> str:
+    """`make demo`, sent what Ctrl-C on a terminal sends as soon as it says that; what it printed from then on."""
+    demo = subprocess.Popen(
         ["make", "demo"],
         cwd=clone,
         env=environment(clone),
@@ -59,9 +59,14 @@ def start_demo(clone: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def interrupt(demo: subprocess.Popen[str]) -> str:
+    assert demo.stdout is not None
+    seen = []
+    for line in demo.stdout:
+        seen.append(line)
+        if said in line:
+            break
+    else:
+        raise AssertionError(f"make demo never said {said!r}:\n{''.join(seen[-40:])}")
     os.killpg(demo.pid, signal.SIGINT)
     output = demo.communicate(timeout=300)[0]
     assert demo.returncode != 0
@@ -119,12 +124,8 @@ def test_every_shell_block_of_the_readme_is_run_here() -> None:
 
 
 def test_demo_trains_a_real_detector(clone: Path) -> None:
-    # Ctrl-C while Pulumi makes things: the worst moment of the set-up.
-    demo = start_demo(clone)
-    while demo.poll() is None and not list((clone / ".odcloud").glob("pulumi-state/.pulumi/locks/**/*.json")):
-        time.sleep(0.2)
-    time.sleep(3)
-    interrupt(demo)
+    # The worst moment of the set-up: Pulumi has made some things and not others.
+    interrupted_demo(clone, "gcp:storage:Bucket bucket created")
 
     out = shell(clone, "make demo")
     assert "AP50" in out
@@ -149,12 +150,7 @@ def test_demo_trains_a_real_detector(clone: Path) -> None:
 def test_demo_again_at_once_and_down(clone: Path) -> None:
     """The stack is there already; a demo interrupted in training goes on with the same run; `make down` leaves nothing."""
     short_training(clone)
-    demo = start_demo(clone)
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if "Job is running" in line:
-            break
-    assert "odcloud jobs cancel" in interrupt(demo)
+    assert "odcloud jobs cancel" in interrupted_demo(clone, "Job is running")
     run = (clone / ".odcloud/demo-run").read_text().strip()
     assert run in shell(clone, "make demo")
 
