@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+IN_CLOUD = 'eval "$(.venv/bin/odcloud local env)"; '
 BY_HAND_STEPS = 12  # num_steps of the trainings by hand: the commands are the README's, only the training is short
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -97,6 +98,31 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def wait_for_a_new_checkpoint(clone: Path, known: set[Path]) -> set[Path]:
+    for _ in range(1200):
+        found = set((clone / ".odcloud/buckets").glob("*/train/killed/*.index"))
+        if found - known:
+            return found
+        time.sleep(0.25)
+    raise AssertionError(f"no checkpoint but {sorted(known)}")
+
+
+def kill_replica(job: str, task: str) -> None:
+    """SIGKILL to the Python process of a replica, as the kernel does when memory runs out."""
+    marker = f":{job}:{task}:".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            is_trainer = b"trainer.train" in (entry / "cmdline").read_bytes() and (entry / "exe").resolve().name.startswith(
+                "python"
+            )
+            if is_trainer and marker in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+                return
+        except OSError:
+            continue
+    raise AssertionError(f"{task} of {job} does not run")
+
+
 def readme_blocks() -> dict[str, list[str]]:
     """The shell blocks of the README by the heading they stand under."""
     blocks: dict[str, list[str]] = {}
@@ -111,9 +137,9 @@ def readme_blocks() -> dict[str, list[str]]:
     return blocks
 
 
-def short_training(clone: Path) -> None:
+def short_training(clone: Path, steps: int = BY_HAND_STEPS) -> None:
     config = clone / "examples/digits/pipeline.config"
-    text, count = re.subn(r"num_steps: \d+", f"num_steps: {BY_HAND_STEPS}", config.read_text())
+    text, count = re.subn(r"num_steps: \d+", f"num_steps: {steps}", config.read_text())
     assert count == 1
     config.write_text(text)
 
@@ -134,17 +160,35 @@ def test_demo_trains_a_real_detector(clone: Path) -> None:
     for picture in ("curves.png", "detections.png"):
         assert (report.parent / picture).read_bytes().startswith(b"\x89PNG")
 
-    in_cloud = 'eval "$(.venv/bin/odcloud local env)"; '
-    result = json.loads(shell(clone, in_cloud + "odcloud report --format json 2>/dev/null"))
+    result = json.loads(shell(clone, IN_CLOUD + "odcloud report --format json 2>/dev/null"))
     assert result["metrics"]["AP50"] >= 0.7, result
 
-    jobs = json.loads(shell(clone, in_cloud + "odcloud jobs list --format json"))
+    jobs = json.loads(shell(clone, IN_CLOUD + "odcloud jobs list --format json"))
     assert {job["kind"]: job["state"] for job in jobs} == {"train": "JOB_STATE_SUCCEEDED", "eval": "JOB_STATE_SUCCEEDED"}
     (training,) = (job for job in jobs if job["kind"] == "train")
-    shown = json.loads(shell(clone, in_cloud + f"odcloud jobs show {training['job']} --format json"))
+    shown = json.loads(shell(clone, IN_CLOUD + f"odcloud jobs show {training['job']} --format json"))
     replicas = {replica["name"]: (replica["state"], replica["exitCode"]) for replica in shown["replicas"]}
     assert replicas == dict.fromkeys(("chief", "worker-0", "worker-1", "ps-0"), ("SUCCEEDED", 0))
     assert not [p for p in processes_of(clone) if "trainer.train" in p or "trainer.evaluate" in p]
+
+
+def test_killed_replicas_come_back_and_training_goes_on(clone: Path) -> None:
+    """Chief, worker and parameter server killed, each after a checkpoint: restarted, and the job succeeds all the same."""
+    short_training(clone, steps=700)
+    launch = "odcloud train --config examples/digits/job.yaml --run killed --detach --format json"
+    job = json.loads(shell(clone, f"{IN_CLOUD} pulumi up --yes >/dev/null 2>&1; {launch}"))["job"]
+    checkpoints: set[Path] = set()
+    for task in ("workerpool2-0", "workerpool1-1", "workerpool0-0"):
+        checkpoints = wait_for_a_new_checkpoint(clone, checkpoints)
+        kill_replica(job, task)
+    shell(clone, f"{IN_CLOUD} odcloud jobs wait {job}")
+    shown = json.loads(shell(clone, f"{IN_CLOUD} odcloud jobs show {job} --format json"))
+    restarts = {replica["name"]: replica["restarts"] for replica in shown["replicas"]}
+    assert restarts == {"chief": 1, "worker-0": 0, "worker-1": 1, "ps-0": 1}
+    assert {replica["exitCode"] for replica in shown["replicas"]} == {0}
+    log = shell(clone, f"{IN_CLOUD} odcloud jobs logs {job}")
+    assert [int(step) for step in re.findall(r"resuming from step (\d+)", log)][-1] > 0
+    assert "step 700/700" in log
 
 
 def test_demo_again_at_once_and_down(clone: Path) -> None:
