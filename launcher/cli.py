@@ -60,12 +60,24 @@ _passed_on("data", "trainer.data", "Make a dataset.")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file (YAML, `trainingInput:`).")
 @click.option("--run", metavar="RUN", help="The run to go on with or to follow; by default a new one.")
 @click.option("--max-cost", type=float, metavar="USD", help="End a new job before it has cost more, at list prices.")
+@click.option(
+    "--fallback-regions",
+    metavar="A,B",
+    help="Regions to try in turn when the stack's has no machines or no quota for the job; the bucket stays where it is.",
+)
 @stack_option
 @follow_option
 @dry_run_option
 @format_option
 def train(
-    config: Path, run: str | None, max_cost: float | None, stack: str | None, follow: bool, dry_run: bool, form: str
+    config: Path,
+    run: str | None,
+    max_cost: float | None,
+    fallback_regions: str | None,
+    stack: str | None,
+    follow: bool,
+    dry_run: bool,
+    form: str,
 ) -> int:
     """Train: launch a run's job, or follow the one that is under way.
 
@@ -73,7 +85,8 @@ def train(
     """
     from launcher import launch
 
-    return launch.train(config, run, stack, follow, dry_run, form, max_cost)
+    fallback = [region.strip() for region in (fallback_regions or "").split(",") if region.strip()]
+    return launch.train(config, run, stack, follow, dry_run, form, max_cost, fallback)
 
 
 @odcloud.command()

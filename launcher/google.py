@@ -19,12 +19,16 @@ import random
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from launcher.transport import Response, Transport
+from launcher.transport import NotSent, Response, Transport
+
+if TYPE_CHECKING:
+    from launcher.explain import Explanation
 
 VERSIONS = {
     "aiplatform": "v1",
@@ -40,15 +44,32 @@ VERSIONS = {
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 ATTEMPTS = 5
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+UNCLEAR = TRANSIENT - {429}
+"""Answers after which a call may have been carried out; 429 refuses it before that."""
+LONGEST_WAIT = 60.0
+"""Seconds: whoever asks for more patience (Retry-After) is not asked again."""
 
 
 class GoogleError(Exception):
-    """A call that failed. `status` is the HTTP status, or None when no answer came; `reason` is Google's word for it."""
+    """A call that failed. `status` is the HTTP status, or None when no answer came; `reason` is Google's word for it.
 
-    def __init__(self, method: str, url: str, status: int | None, reason: str, message: str, retry_after: float = 0.0) -> None:
+    `error` is the error object of Google's answer, {} when it had none; `sent` tells whether the request left this machine.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        status: int | None,
+        reason: str,
+        message: str,
+        retry_after: float = 0.0,
+        error: Mapping[str, Any] | None = None,
+        sent: bool = True,
+    ) -> None:
         super().__init__(message)
         self.method, self.url, self.status, self.reason, self.message = method, url, status, reason, message
-        self.retry_after = retry_after
+        self.retry_after, self.error, self.sent = retry_after, error or {}, sent
 
     @property
     def transient(self) -> bool:
@@ -56,8 +77,29 @@ class GoogleError(Exception):
         return self.status is None or self.status in TRANSIENT
 
     @property
+    def unclear(self) -> bool:
+        """Whether the call may have been carried out all the same: no answer, or that of a service in trouble."""
+        if self.status is None:
+            return self.sent
+        return self.status in UNCLEAR and not self.elsewhere
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it was refused for want of machines or quota, which another region may have."""
+        from launcher.explain import ELSEWHERE
+
+        return self.status is not None and self.explanation.kind in ELSEWHERE
+
+    @property
     def service(self) -> str:
         return self.method.partition(".")[0]
+
+    @property
+    def explanation(self) -> Explanation:
+        """What kind of refusal it is, and what to do."""
+        from launcher.explain import explain
+
+        return explain(self.status or 0, {"message": self.message, **self.error}, self.method, self.url)
 
     def __str__(self) -> str:
         host = "/".join(self.url.split("/")[:3])
@@ -65,22 +107,8 @@ class GoogleError(Exception):
             source = override_name(self.service)
             where = f" (that address is ${source})" if os.environ.get(source) else ""
             return f"cannot reach {host}{where}: {self.message}; check that it is up (the local cloud: odcloud local status)"
-        return f"{host} answered {self.status} {self.reason} to {self.method}: {self.message}{_advice(self)}"
-
-
-def _advice(error: GoogleError) -> str:
-    if error.status == 401:
-        return (
-            "; the credentials are missing or out of date: on Google Cloud run `gcloud auth application-default login`, "
-            'for the local cloud `eval "$(odcloud local env)"`'
-        )
-    if error.status == 403:
-        return "; the account in use lacks that permission, or the API is not enabled: `pulumi up` enables it"
-    if error.status == 429:
-        return "; a quota is used up: wait, ask for less, or raise it at https://console.cloud.google.com/iam-admin/quotas"
-    if error.transient:
-        return "; that is the service's own trouble: try again later"
-    return ""
+        advice = self.explanation.advice
+        return f"{host} answered {self.status} {self.reason} to {self.method}: {self.message}{advice and '; ' + advice}"
 
 
 def override_name(service: str) -> str:
@@ -90,7 +118,10 @@ def override_name(service: str) -> str:
 
 @functools.cache
 def document(service: str, version: str = "") -> dict[str, Any]:
-    """The bundled discovery document of a service, by default of the version in VERSIONS."""
+    """The bundled discovery document of a service, by default of the version in VERSIONS.
+
+    Some take 50 ms to read: see `described` first.
+    """
     import googleapiclient.discovery_cache as bundled
 
     path = Path(bundled.__file__).parent / "documents" / f"{service}.{version or VERSIONS[service]}.json"
@@ -98,17 +129,34 @@ def document(service: str, version: str = "") -> dict[str, Any]:
     return found
 
 
-def discovered(method_id: str) -> dict[str, Any]:
-    """The discovery document's description of a method, e.g. `storage.objects.get`. KeyError when there is none.
+@functools.cache
+def _digest() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("methods.json").read_bytes())
+    return found
+
+
+def described(service: str) -> Mapping[str, Any]:
+    """A service's `rootUrl`, `servicePath` and common `parameters`."""
+    return _digest().get(service) or document(service)
+
+
+def discovered(method_id: str) -> Mapping[str, Any]:
+    """A method's `httpMethod`, `path`, `parameters` and `mediaUpload`, by its id, e.g. `storage.objects.get`.
 
     A version that is not the one in VERSIONS stands behind the id: `serviceusage.services.list@v1beta1`.
+    Read from methods.json, which tools/methods.py makes of the discovery documents, or from a document when it isn't there.
+    KeyError when there is no such method.
     """
     plain, _, version = method_id.partition("@")
     service, *resources, name = plain.split(".")
+    known = _digest().get(service, {}).get("methods", {})
+    if method_id in known:
+        found: Mapping[str, Any] = known[method_id]
+        return found
     node = document(service, version) if version else document(service)  # one and the same entry of the cache
     for resource in resources:
         node = node["resources"][resource]
-    method: dict[str, Any] = node["methods"][name]
+    method: Mapping[str, Any] = node["methods"][name]
     return method
 
 
@@ -120,25 +168,40 @@ class Google:
         self._endpoints = endpoints or {}
         self._transport = transport or Transport()
         self._credentials: Any = None
+        self.date: datetime | None = None
+        """When the last answer was given, by the clock of the service that gave it."""
+
+    def in_region(self, region: str) -> Google:
+        """The same services, Vertex AI in another region. An address of the stack's own stays as it is."""
+        return Google(region, self._endpoints, self._transport)
 
     def base_url(self, service: str) -> str:
         """The root of a service's addresses, ending in a slash."""
         chosen = os.environ.get(override_name(service)) or self._endpoints.get(service)
         if chosen:
             # gcloud's users write some overrides with the service's path (…/storage/v1/); the documents' paths have it already.
-            return chosen.rstrip("/").removesuffix(document(service)["servicePath"].rstrip("/")).rstrip("/") + "/"
-        root: str = document(service)["rootUrl"]
+            return chosen.rstrip("/").removesuffix(described(service)["servicePath"].rstrip("/")).rstrip("/") + "/"
+        root: str = described(service)["rootUrl"]
         return f"https://{self.region}-aiplatform.googleapis.com/" if service == "aiplatform" else root
 
-    def call(self, method_id: str, *, body: Mapping[str, Any] | None = None, repeat: bool | None = None, **params: Any) -> Any:
+    def call(
+        self,
+        method_id: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        repeat: bool | None = None,
+        allowed: Callable[[], bool] | None = None,
+        **params: Any,
+    ) -> Any:
         """Calls a method and returns its JSON answer.
 
         `repeat`: whether the call may be sent again after an unclear answer; by default only reads (GET) may.
+        `allowed`: asked right before the request goes out; if it says no, the error is one of a request that was not sent.
         Raises GoogleError.
         """
-        verb = discovered(method_id)["httpMethod"]
+        repeat = discovered(method_id)["httpMethod"] == "GET" if repeat is None else repeat
         content = None if body is None else json.dumps(body).encode()
-        answer = self._send(method_id, params, content, "application/json", verb == "GET" if repeat is None else repeat)
+        answer = self._send(method_id, params, content, "application/json", repeat, allowed=allowed)
         return json.loads(answer.body or b"{}")
 
     def pages(self, method_id: str, field: str, **params: Any) -> Iterator[dict[str, Any]]:
@@ -150,9 +213,12 @@ class Google:
                 return
             params["pageToken"] = page["nextPageToken"]
 
-    def download(self, bucket: str, name: str) -> bytes:
-        """An object's bytes."""
-        return self._send("storage.objects.get", {"bucket": bucket, "object": name, "alt": "media"}, None, "", True).body
+    def download(self, bucket: str, name: str, generation: int | None = None) -> bytes:
+        """An object's bytes, of that generation if one is given."""
+        params: dict[str, Any] = {"bucket": bucket, "object": name, "alt": "media"}
+        if generation is not None:
+            params["generation"] = str(generation)
+        return self._send("storage.objects.get", params, None, "", True).body
 
     def upload(self, bucket: str, name: str, content: bytes, content_type: str, *, if_generation: int) -> Any:
         """Writes an object if its generation is `if_generation` (0: if there is none), else raises GoogleError with status 412.
@@ -170,6 +236,7 @@ class Google:
         content_type: str,
         repeat: bool,
         media: bool = False,
+        allowed: Callable[[], bool] | None = None,
     ) -> Response:
         method = discovered(method_id)
         url = self._url(method_id, method, params, media)
@@ -180,39 +247,47 @@ class Google:
         while True:
             attempt += 1
             try:
-                return self._once(method_id, method["httpMethod"], url, headers, body, fresh=not repeat)
+                return self._once(method_id, method["httpMethod"], url, headers, body, not repeat, allowed)
             except GoogleError as error:
                 # Nobody listens there: waiting long helps no one.
-                allowed = 3 if error.reason == "REFUSED" else ATTEMPTS
-                if not (repeat and error.transient and attempt < allowed):
+                most = 3 if error.reason == "REFUSED" else ATTEMPTS
+                if not (repeat and error.transient and attempt < most and error.retry_after <= LONGEST_WAIT):
                     raise
-                time.sleep(error.retry_after or random.uniform(0.5, 1.0) * 0.4 * 2**attempt)
+                time.sleep(pause(attempt, error.retry_after))
 
     def _once(
-        self, method_id: str, verb: str, url: str, headers: Mapping[str, str], body: bytes | None, *, fresh: bool
+        self,
+        method_id: str,
+        verb: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        fresh: bool,
+        allowed: Callable[[], bool] | None,
     ) -> Response:
         try:
-            answer = self._transport.send(verb, url, headers, body, fresh=fresh)
+            answer = self._transport.send(verb, url, headers, body, fresh=fresh, allowed=allowed)
         except (OSError, http.client.HTTPException) as error:
-            refused = isinstance(error, (ConnectionRefusedError, socket.gaierror))
+            cause = error.__cause__ if isinstance(error, NotSent) else error
+            refused = isinstance(cause, (ConnectionRefusedError, socket.gaierror))
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise GoogleError(method_id, url, None, "REFUSED" if refused else "LOST", text) from error
+            word, sent = "REFUSED" if refused else "LOST", not isinstance(error, NotSent)
+            raise GoogleError(method_id, url, None, word, text, sent=sent) from error
+        self.date = _date(answer.headers.get("date", ""))
         if answer.status >= 300:
-            reason, message = _said(answer)
-            after = answer.headers.get("retry-after", "")
-            raise GoogleError(
-                method_id, url, answer.status, reason, message, min(float(after), 30.0) if after.isdigit() else 0.0
-            )
+            reason, message, details = _said(answer)
+            after = _seconds(answer.headers.get("retry-after", ""), self.date)
+            raise GoogleError(method_id, url, answer.status, reason, message, after, details)
         return answer
 
     def _url(self, method_id: str, method: Mapping[str, Any], params: Mapping[str, Any], media: bool) -> str:
         service = method_id.partition(".")[0]
-        known = {**document(service)["parameters"], **method["parameters"]}
+        known = {**described(service)["parameters"], **method["parameters"]}
         unknown = set(params) - set(known)
         if unknown:
             raise TypeError(f"{method_id} has no parameter {', '.join(sorted(unknown))}")
         path = method["mediaUpload"]["protocols"]["simple"]["path"].lstrip("/") if media else None
-        path = path or document(service)["servicePath"] + method["path"]
+        path = path or described(service)["servicePath"] + method["path"]
 
         def fill(match: re.Match[str]) -> str:
             # RFC 6570: {+name} keeps slashes and colons, {name} keeps nothing.
@@ -232,11 +307,34 @@ class Google:
         return token
 
 
-def _said(answer: Response) -> tuple[str, str]:
-    """Google's reason and message in an error's body."""
+def pause(attempt: int, retry_after: float = 0.0) -> float:
+    """Seconds to wait after the attempt-th failure: 0.4 to 0.8, then twice as long each time, and never less than asked for."""
+    return max(retry_after, random.uniform(0.4, 0.8) * 2 ** (attempt - 1)) + (random.uniform(0, 0.5) if retry_after else 0.0)
+
+
+def _date(text: str) -> datetime | None:
+    """An HTTP date."""
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+
+
+def _seconds(retry_after: str, now: datetime | None) -> float:
+    """The wait that a Retry-After header asks for, in seconds or until a date; 0 for none."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    until = _date(retry_after)
+    return max(0.0, (until - (now or datetime.now(timezone.utc))).total_seconds()) if until else 0.0
+
+
+def _said(answer: Response) -> tuple[str, str, dict[str, Any]]:
+    """Google's reason and message in an error's body, and the error object itself."""
     try:
         error = json.loads(answer.body)["error"]
-        return str(error.get("status") or http.client.responses.get(answer.status, "")), str(error["message"]).strip()
+        return str(error.get("status") or http.client.responses.get(answer.status, "")), str(error["message"]).strip(), error
     except (ValueError, KeyError, TypeError, AttributeError):
         text = answer.body.decode("utf-8", "replace").strip()
-        return http.client.responses.get(answer.status, ""), text[:300] or "(no explanation)"
+        return http.client.responses.get(answer.status, ""), text[:300] or "(no explanation)", {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher import machines, runs, vertex
 from launcher.errors import UserError
@@ -89,9 +91,19 @@ def _module(outputs: StackOutputs, kind: str) -> str:
 
 
 def train(
-    config: Path, run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str, max_cost: float | None = None
+    config: Path,
+    run: str | None,
+    stack: str | None,
+    follow: bool,
+    dry_run: bool,
+    form: str,
+    max_cost: float | None = None,
+    fallback: Sequence[str] = (),
 ) -> int:
-    """The command; returns its exit code."""
+    """The command; returns its exit code. `fallback`: regions to try after the stack's own."""
+    for region in fallback:
+        if not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
+            raise UserError(f"--fallback-regions: {region!r} is no region; write them as us-east1,europe-west4")
     if run:
         runs.check_id(run)
     with Question(stack) as question:  # Pulumi starts while the job file is read
@@ -110,10 +122,34 @@ def train(
             _say(note)
     if dry_run:
         return _print_request(_limited(training(session.outputs, file, run or runs.new_id()), limit))
-    launched = _train(session, file, run, limit)
-    if limit and launched.adopted:
-        _say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
-    return _watch(session, launched, follow, form, f"odcloud train --config {config} --run {vertex.run(launched.job)}", stack)
+
+    def job_of(chosen: str) -> TrainingJob:
+        return _limited(training(session.outputs, file, chosen), limit)
+
+    regions = list(dict.fromkeys((session.google.region, *fallback)))
+    while True:
+        launched = _train(session.in_region(regions[0]), job_of, run, regions[1:])
+        if limit and launched.adopted:
+            _say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
+        job, region = launched.job, vertex.region(launched.job)
+        run = vertex.run(job)
+        if region != session.outputs.region:
+            _say(
+                f"warning: the job is in {region}, the bucket stays in {session.outputs.region}: what crosses from one to the "
+                "other is slower and charged as network traffic"
+            )
+        code, state = _watch(session.of(job), launched, follow, form, f"odcloud train --config {config} --run {run}", stack)
+        regions = regions[regions.index(region) + 1 :] if region in regions else []
+        if code != 1 or not regions or not _stockout(state):
+            return code
+        _say(f"{region} had no machines for the job: trying {regions[0]}")
+
+
+def _stockout(job: Mapping[str, Any]) -> bool:
+    """Whether a job failed before it ran, for want of machines or quota."""
+    from launcher.explain import ELSEWHERE, explain_job
+
+    return "startTime" not in job and explain_job(job.get("error") or {}).kind in ELSEWHERE
 
 
 def _limited(job: TrainingJob, timeout: str | None) -> TrainingJob:
@@ -121,13 +157,12 @@ def _limited(job: TrainingJob, timeout: str | None) -> TrainingJob:
     return replace(job, scheduling=replace(job.scheduling, timeout=timeout)) if timeout else job
 
 
-def _train(session: Session, file: JobFile, run: str | None, limit: str | None) -> runs.Launched:
+def _train(session: Session, job_of: Callable[[str], TrainingJob], run: str | None, fallback: Sequence[str]) -> runs.Launched:
     if run:
-        return runs.launch(session, _limited(training(session.outputs, file, run), limit), _say)
+        return runs.launch(session, job_of(run), _say, regions=fallback)
     while True:
         try:
-            job = _limited(training(session.outputs, file, runs.new_id()), limit)
-            return runs.launch(session, job, _say, new_run=True)
+            return runs.launch(session, job_of(runs.new_id()), _say, new_run=True, regions=fallback)
         except runs.RunTaken:  # two new runs in one second: the id of the next second is free
             time.sleep(1.0)
 
@@ -143,7 +178,7 @@ def evaluate(run: str | None, stack: str | None, follow: bool, dry_run: bool, fo
         return _print_request(job)
     _require_checkpoint(session, run)
     launched = runs.launch(session, job, _say)
-    return _watch(session, launched, follow, form, f"odcloud eval --run {run}", stack)
+    return _watch(session.of(launched.job), launched, follow, form, f"odcloud eval --run {run}", stack)[0]
 
 
 def _require_checkpoint(session: Session, run: str) -> None:
@@ -162,11 +197,10 @@ def _print_request(job: TrainingJob | EvaluationJob) -> int:
     return 0
 
 
-def _watch(session: Session, launched: runs.Launched, follow: bool, form: str, again: str, stack: str | None) -> int:
-    from launcher import watch
-    from launcher.screen import screen
-    from launcher.view import View
-
+def _watch(
+    session: Session, launched: runs.Launched, follow: bool, form: str, again: str, stack: str | None
+) -> tuple[int, Mapping[str, Any]]:
+    """Says what was launched and follows it. The exit code, and the job as it was seen last."""
     job = launched.job
     number, chosen = vertex.number(job), f" --stack {stack}" if stack else ""
     ways = "\n".join(
@@ -178,9 +212,20 @@ def _watch(session: Session, launched: runs.Launched, follow: bool, form: str, a
     )
     _say(f"{'following' if launched.adopted else 'launched'} {job['displayName']}: job {number}, {vertex.state(job)}")
     if not follow:
-        _result(View(job), form, f"{job['displayName']} (job {number}): {vertex.state(job)}")
+        if form == "json":
+            from launcher.view import View
+
+            _result(View(job), form, "")
+        else:
+            print(f"{job['displayName']} (job {number}): {vertex.state(job)}", flush=True)
         _say(ways)
-        return 0
+        return 0, job
+
+    from launcher import watch
+    from launcher.explain import explain_job
+    from launcher.screen import screen
+    from launcher.view import View
+
     display = screen()
     try:
         view = watch.follow(session, job, display)
@@ -189,15 +234,18 @@ def _watch(session: Session, launched: runs.Launched, follow: bool, form: str, a
         _say(f"\ndetached: job {number} goes on\n{ways}")
         if form == "json":
             _result(View(session.get(number)), form, "")
-        return 130
+        return 130, job
     finally:
         display.close()
     _result(view, form, watch.verdict(view))
     if view.state == vertex.SUCCEEDED:
-        return 0
+        return 0, view.job
     for line in watch.autopsy(view):
         _say(line)
-    return 1
+    advice = explain_job(view.job.get("error") or {}, session.outputs.project, session.google.region).advice
+    if advice:
+        _say(advice)
+    return 1, view.job
 
 
 def _result(view: View, form: str, text: str) -> None:

@@ -1,40 +1,35 @@
-"""Runs, their records in the bucket, and launches that make one job and not two.
+"""Runs, and launches that make one job and not two.
 
 The service knows no request id, so a create call whose answer got lost must not simply be sent again. Instead:
 
-1. look for an active job with the run's labels, and adopt it;
-2. write the record `runs/RUN/KIND-N.json`, which only one launcher can (ifGenerationMatch=0);
-3. look again (the one who held the record before may have created a job since), create the job, note its name in the record;
-4. when the answer is unclear (connection lost, 5xx), look for a job that was not there before; if there is none, create again.
+1. read the run's last record (records.py), and look for a job that it names or that the run's labels name; adopt an active one;
+2. open the next record, which only one launcher can, or take over one whose launcher is gone;
+3. look again, create the job with the record's launch id as a label, and name it in the record;
+4. when the answer is unclear (connection lost, 5xx), look for a job with that launch id for SETTLE seconds, whatever its state;
+   only if there is none, create again. A call that was surely refused (429, no connection) needs no such wait.
 
-A launcher that died between 2 and 3 leaves an open record; the next one takes it over once its owner is known to be gone.
+A record is held by one launcher at a time and sends no create call that is older than its hold (`records.Record.fresh`).
+What this cannot exclude: a create call that Google carries out more than SETTLE seconds after the connection it came by was
+lost, or that a look-up does not show by then. Should such a job turn up while its launcher still looks, the older one stays and
+the other is cancelled; every launcher adopts the oldest.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import socket
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
-from launcher import vertex
+from launcher import records, vertex
 from launcher.errors import UserError
-from launcher.google import ATTEMPTS, GoogleError
+from launcher.google import ATTEMPTS, LONGEST_WAIT, GoogleError, pause
 from launcher.job import RUN_PREFIX, EvaluationJob, TrainingJob
-from launcher.logs import moment
+from launcher.records import Record, RecordLost
 from launcher.session import Session
 
-OWNER_GRACE = 120.0
-"""Seconds after which an open record of another machine is given up; longer than a create call may take."""
-
 Say = Callable[[str], None]
-_RECORD = re.compile(r"runs/(?P<run>[^/]+)/(?P<kind>train|eval)-(?P<n>\d+)\.json")
 
 
 def new_id() -> str:
@@ -61,16 +56,11 @@ class RunTaken(Exception):
     """A run that was to be new has a record or a job already."""
 
 
-@dataclass
-class _Record:
-    name: str
-    generation: int
-    content: dict[str, Any]
-
-
 def newest(session: Session) -> str:
     """The run whose training was launched last. Raises UserError when there is none."""
-    found = [(item["timeCreated"], match["run"]) for item, match in _records(session, "runs/") if match["kind"] == "train"]
+    found = [
+        (item["timeCreated"], match["run"]) for item, match in records.listed(session, "runs/") if match["kind"] == "train"
+    ]
     if not found:
         raise UserError(
             f"no run yet in gs://{session.outputs.bucket}/runs; "
@@ -79,149 +69,176 @@ def newest(session: Session) -> str:
     return str(max(found)[1])
 
 
-def launch(session: Session, job: TrainingJob | EvaluationJob, say: Say, *, new_run: bool = False) -> Launched:
+def launch(
+    session: Session, job: TrainingJob | EvaluationJob, say: Say, *, new_run: bool = False, regions: Sequence[str] = ()
+) -> Launched:
     """Finds the active job of the run and kind, or creates it.
 
-    `new_run`: raise RunTaken if the run exists already. Raises UserError and GoogleError.
+    `new_run`: raise RunTaken if the run exists already. `regions`: where to try when the stack's region has no machines or
+    quota for it. Raises UserError and GoogleError.
     """
-    body = vertex.custom_job(job)
-    waited_for = None
-    while True:
-        jobs = _jobs_of(session, job)
-        if jobs and new_run:
-            raise RunTaken
-        active = [found for found in jobs if vertex.state(found) not in vertex.ENDED]
-        if active and vertex.state(active[0]) != vertex.CANCELLING:
-            return Launched(active[0], adopted=True)
-        reason = f"job {vertex.number(active[0])} of this run is being cancelled" if active else ""
-        if not active:
-            record = _claim(session, job, body, new_run)
-            if isinstance(record, _Record):
-                return _create(session, job, body, record, say)
-            reason = record
-        if reason != waited_for:
-            say(f"{reason}: waiting for it")
-            waited_for = reason
-        time.sleep(1.0)
+    return _Launch(session, job, say, regions).launch(new_run)
 
 
-def _create(session: Session, job: TrainingJob | EvaluationJob, body: dict[str, Any], record: _Record, say: Say) -> Launched:
-    jobs = _jobs_of(session, job)
-    active = [found for found in jobs if vertex.state(found) not in vertex.ENDED]
-    if active:
-        _settle(session, record, {"job": active[0]["name"]}, say)
-        return Launched(active[0], adopted=True)
-    before = {found["name"] for found in jobs}
-    for attempt in range(1, ATTEMPTS + 1):
+class _Launch:
+    def __init__(self, session: Session, job: TrainingJob | EvaluationJob, say: Say, regions: Sequence[str]) -> None:
+        self._session, self._job, self._say = session, job, say
+        self._sessions = [session.in_region(region) for region in dict.fromkeys((session.google.region, *regions))]
+        self._body = vertex.custom_job(job)
+        self._told = ""
+
+    def launch(self, new_run: bool) -> Launched:
+        awaited: Record | None = None
+        since = 0.0
+        while True:
+            last = None if new_run else records.newest(self._session, self._job.run, self._job.kind)
+            if last and (found := self._there(last, awaited)):
+                return Launched(found, adopted=True)
+            reason = ""
+            jobs = [] if new_run else self._jobs()
+            active = _active(jobs)
+            if active and vertex.state(active[0]) != vertex.CANCELLING:
+                if last and last.open and vertex.launch(active[0]) == last.launch and not self._must_wait(last, 0.0):
+                    self._settle(last, job=active[0]["name"])  # its launcher is gone
+                return Launched(active[0], adopted=True)
+            if active:
+                reason = f"job {vertex.number(active[0])} of this run is being cancelled"
+            elif last and last.open:
+                if not awaited or (awaited.name, awaited.generation) != (last.name, last.generation):
+                    awaited, since = last, records.clock()
+                reason = self._must_wait(last, records.clock() - since)
+            if not reason:
+                record = self._hold(last)
+                if record is None and new_run:
+                    raise RunTaken
+                if record is not None:
+                    try:
+                        return self._create(record)
+                    except RecordLost:
+                        pass
+                reason = "another launcher is launching this run"
+            self._wait(reason)
+
+    def _there(self, last: Record, awaited: Record | None) -> dict[str, Any] | None:
+        """The job of the run's last record, if it is active, or if its launch was under way when this one began."""
+        if last.job:
+            try:
+                found = self._session.of({"name": last.job}).get(vertex.number({"name": last.job}))
+            except UserError:  # deleted
+                return None
+            going = vertex.state(found) not in {*vertex.ENDED, vertex.CANCELLING}
+            return found if going or (awaited and awaited.name == last.name) else None
+        return None
+
+    def _must_wait(self, record: Record, watched: float) -> str:
+        """Why another's open record is not to be touched yet; "" when it may be taken over."""
+        passed = max(watched, records.age(record, self._session.google.date))
+        return f"another launcher ({record.host}) is launching this run" if passed <= record.patience() else ""
+
+    def _hold(self, last: Record | None) -> Record | None:
+        """A record of one's own: the last one, if that is open, or the next; None when somebody else was quicker."""
+        if last and last.open:
+            return last if records.take_over(self._session, last, self._body) else None
+        number = last.number + 1 if last else 1
+        return records.claim(self._session, self._job.run, self._job.kind, number, self._body, records.new_launch())
+
+    def _create(self, record: Record) -> Launched:
+        body = {**self._body, "labels": {**self._body["labels"], vertex.LAUNCH_LABEL: record.launch}}
         try:
-            created = session.create(body)
-            break
+            for session in self._sessions:
+                try:
+                    found = self._create_in(session, body, record)
+                    break
+                except GoogleError as error:
+                    if session is self._sessions[-1] or not error.elsewhere:
+                        raise
+                    self._say(f"{session.google.region}: {error.message}: trying the next region")
         except GoogleError as error:
-            if not error.transient:
-                _settle(session, record, {"error": str(error)}, say)
-                raise
-            time.sleep(error.retry_after or 0.5 * 2**attempt)
-            since = [found for found in _jobs_of(session, job) if found["name"] not in before]
-            if since:
-                say(f"the answer to the create call was lost, but job {vertex.number(since[0])} was made by it")
-                created = since[0]
-                break
-            if attempt == ATTEMPTS:
-                raise
-            say(f"create call failed ({error.message}), and no job was made: trying again")
-    _settle(session, record, {"job": created["name"]}, say)
-    return Launched(created, adopted=False)
+            if error.method.endswith("customJobs.create") and not error.unclear:
+                self._settle(record, error=str(error))
+            raise
+        self._settle(record, job=found.job["name"])
+        return found
 
+    def _create_in(self, session: Session, body: dict[str, Any], record: Record) -> Launched:
+        unclear, attempt, failed = False, 0, ""
+        while True:
+            if found := self._made(record):
+                if unclear:
+                    self._say(f"the answer to the create call was lost, but job {vertex.number(found)} was made by it")
+                return Launched(found, adopted=not unclear)
+            if failed:
+                self._say(f"create call failed ({failed}), and no job was made: trying again")
+            if not record.fresh():
+                records.renew(self._session, record)
+                continue
+            attempt += 1
+            try:
+                made = session.create(body, record.fresh)
+            except GoogleError as error:
+                final = attempt == ATTEMPTS or not error.transient or error.retry_after > LONGEST_WAIT
+                if error.unclear:
+                    unclear = True
+                    found = self._await(record, error.retry_after)
+                    if found:
+                        continue
+                elif final or error.elsewhere:
+                    raise
+                else:
+                    time.sleep(pause(attempt, error.retry_after))
+                if final:
+                    raise
+                failed = error.message
+                continue
+            return Launched(self._oldest(made, record) if unclear else made, adopted=False)
 
-def _jobs_of(session: Session, job: TrainingJob | EvaluationJob) -> list[dict[str, Any]]:
-    """The run's jobs of one kind, the newest first."""
-    found = session.jobs(display_name=job.display_name)
-    return [one for one in found if vertex.run(one) == job.run and vertex.kind(one) == job.kind]
+    def _await(self, record: Record, retry_after: float) -> dict[str, Any] | None:
+        """Looks for the job of a create call that may still be under way."""
+        until, delay = records.clock() + max(records.SETTLE, retry_after), 0.5
+        while True:
+            time.sleep(min(delay, max(0.0, until - records.clock())))
+            found = self._made(record)
+            if found or records.clock() >= until:
+                return found
+            delay *= 2
 
+    def _made(self, record: Record) -> dict[str, Any] | None:
+        """The job of this launch, whatever became of it, or another active job of the run; the oldest of several."""
+        jobs = self._jobs()
+        own = [job for job in jobs if vertex.launch(job) == record.launch]
+        return next(iter(own or _active(jobs)), None)
 
-def _records(session: Session, prefix: str) -> list[tuple[dict[str, Any], re.Match[str]]]:
-    """The bucket's records under `prefix`, each with its name's parts."""
-    matched = ((item, _RECORD.fullmatch(item["name"])) for item in session.objects(prefix))
-    return [(item, match) for item, match in matched if match]
+    def _oldest(self, made: dict[str, Any], record: Record) -> dict[str, Any]:
+        """The job that stays when a launch made several; the others are cancelled."""
+        first, *others = [job for job in self._jobs() if vertex.launch(job) == record.launch] or [made]
+        for job in _active(others):
+            self._say(f"the create call was carried out twice: cancelling job {vertex.number(job)}")
+            self._session.of(job).cancel(vertex.number(job))
+        return first
 
-
-def _claim(session: Session, job: TrainingJob | EvaluationJob, body: dict[str, Any], new_run: bool) -> _Record | str:
-    """An open record of one's own, or the reason to wait."""
-    records = [(int(match["n"]), item) for item, match in _records(session, f"runs/{job.run}/") if match["kind"] == job.kind]
-    if records and new_run:
-        raise RunTaken
-    count, generation = 1, 0
-    if records:
-        count, item = max(records, key=lambda record: record[0])
-        generation = int(item["generation"])
+    def _settle(self, record: Record, *, job: str | None = None, error: str | None = None) -> None:
+        """Completes the record; a launch that worked is not undone by a note that did not."""
         try:
-            content = json.loads(session.google.download(session.outputs.bucket, item["name"]))
-        except ValueError:
-            content = {"error": "not JSON"}
-        if content.get("job") or content.get("error"):
-            count, generation = count + 1, 0
-        elif _owner_may_live(content.get("launcher", {}), item):
-            return f"another launcher ({content.get('launcher', {}).get('host', 'unknown')}) is launching this run"
-    content = {
-        "run": job.run,
-        "kind": job.kind,
-        "launcher": {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex},
-        "created": _now(),
-        "parent": session.parent,
-        "request": body,
-        "job": None,
-        "error": None,
-    }
-    record = _Record(f"runs/{job.run}/{job.kind}-{count}.json", generation, content)
-    if _write(session, record):
-        return record
-    if new_run:
-        raise RunTaken
-    return "another launcher is launching this run"
+            records.settle(self._session, record, job=job, error=error)
+        except RecordLost:
+            self._say(f"the run's record {record.name} was taken over by another launcher")
+        except (GoogleError, UserError) as trouble:
+            self._say(f"could not complete the run's record {record.name}: {trouble}")
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        """The run's jobs of one kind, in every region that is tried, the oldest first."""
+        found = [job for session in self._sessions for job in session.jobs(display_name=self._job.display_name)]
+        own = [job for job in found if vertex.run(job) == self._job.run and vertex.kind(job) == self._job.kind]
+        return sorted(own, key=lambda job: (str(job.get("createTime", "")), str(job["name"])))
+
+    def _wait(self, reason: str) -> None:
+        if reason != self._told:
+            self._say(f"{reason}: waiting for it")
+            self._told = reason
+        time.sleep(pause(1))
 
 
-def _write(session: Session, record: _Record) -> bool:
-    """Writes a record over the generation it was read at; False if someone else did in the meantime."""
-    bucket = session.outputs.bucket
-    content = json.dumps(record.content, indent=2).encode()
-    try:
-        written = session.google.upload(bucket, record.name, content, "application/json", if_generation=record.generation)
-        record.generation = int(written["generation"])
-        return True
-    except GoogleError as error:
-        if error.status != 412:
-            raise session.explained(error) from error
-    # A repeated upload may have met its own first try: whose record is it?
-    if session.google.download(bucket, record.name) != content:
-        return False
-    found = session.google.call("storage.objects.get", bucket=bucket, object=record.name)
-    record.generation = int(found["generation"])
-    return True
-
-
-def _settle(session: Session, record: _Record, outcome: dict[str, Any], say: Say) -> None:
-    """Notes in the record what became of the launch; a launch that worked is not undone by a note that did not."""
-    record.content.update(outcome, settled=_now())
-    try:
-        _write(session, record)
-    except (GoogleError, UserError) as error:
-        say(f"could not complete the run's record {record.name}: {error}")
-
-
-def _owner_may_live(launcher: dict[str, Any], item: dict[str, Any]) -> bool:
-    written = moment(str(item.get("updated", item["timeCreated"])))
-    if (datetime.now(timezone.utc) - written).total_seconds() > OWNER_GRACE:
-        return False
-    if launcher.get("host") != socket.gethostname():
-        return True
-    try:
-        os.kill(int(launcher["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, KeyError, ValueError):
-        pass
-    return True
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _active(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that have not ended, one that goes on before one that is being cancelled."""
+    active = [job for job in jobs if vertex.state(job) not in vertex.ENDED]
+    return sorted(active, key=lambda job: vertex.state(job) == vertex.CANCELLING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,15 @@ class Session:
 
     @property
     def parent(self) -> str:
-        return vertex.parent(self.outputs.project, self.outputs.region)
+        return vertex.parent(self.outputs.project, self.google.region)
+
+    def in_region(self, region: str) -> Session:
+        """The same stack, its jobs in another region."""
+        return self if region == self.google.region else Session(self.outputs, self.google.in_region(region))
+
+    def of(self, job: Mapping[str, Any]) -> Session:
+        """The session for the region that a job is in."""
+        return self.in_region(vertex.region(job))
 
     def jobs(self, display_name: str | None = None) -> list[dict[str, Any]]:
         """The region's custom jobs, those of odcloud or not, the newest first."""
@@ -54,9 +62,9 @@ class Session:
         hint = f"; the newest: {', '.join(dict.fromkeys(there[:3]))}" if there else "; there are none yet"
         raise UserError(f"no job has the number, run id or name {text!r}{hint} (`odcloud jobs list` shows all)")
 
-    def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Creates a custom job: sent once, never repeated here."""
-        job: dict[str, Any] = self.google.call(f"{_JOBS}.create", parent=self.parent, body=body, repeat=False)
+    def create(self, body: Mapping[str, Any], allowed: Callable[[], bool]) -> dict[str, Any]:
+        """Creates a custom job: sent once, never repeated here, and only if `allowed` says so right before it is sent."""
+        job: dict[str, Any] = self.google.call(f"{_JOBS}.create", parent=self.parent, body=body, repeat=False, allowed=allowed)
         return job
 
     def cancel(self, number: str) -> None:

@@ -11,7 +11,7 @@ import base64
 import http.client
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -26,6 +26,10 @@ class Response:
     body: bytes
 
 
+class NotSent(OSError):
+    """A request of which not a byte left this machine: it can't have been carried out."""
+
+
 class Transport:
     """Connections to a few hosts, one per host and thread."""
 
@@ -35,12 +39,20 @@ class Transport:
         self._open = threading.local()
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, fresh: bool = False
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        fresh: bool = False,
+        allowed: Callable[[], bool] | None = None,
     ) -> Response:
         """Sends one request, once, and reads the answer.
 
         `fresh` asks for a new connection: one that lay idle may have been closed by the other side, and then nobody can tell
-        whether the request arrived. Raises OSError or http.client.HTTPException.
+        whether the request arrived. `allowed` is asked when the connection stands, right before the request goes out.
+        Raises NotSent when it did not go out, else OSError or http.client.HTTPException.
         """
         parts = urlsplit(url)
         key = (parts.scheme, parts.netloc)
@@ -53,6 +65,15 @@ class Transport:
             connection = self._connect(parts.scheme, parts.netloc)
         # Through a proxy without a tunnel (http) the proxy is given the whole address.
         target = url if getattr(connection, "odcloud_forward", False) else url[url.index(parts.netloc) + len(parts.netloc) :]
+        if connection.sock is None:
+            try:
+                connection.connect()
+            except OSError as error:
+                connection.close()
+                raise NotSent(error.errno, getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+        if allowed and not allowed():
+            connection.close()
+            raise NotSent(None, "connecting took too long")
         try:
             connection.request(method, target or "/", body=body, headers=dict(headers))
             answer = connection.getresponse()

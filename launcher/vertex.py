@@ -12,6 +12,8 @@ from launcher.job import ROLES, Container, EvaluationJob, Machine, Pool, Program
 
 RUN_LABEL = "odcloud-run"
 KIND_LABEL = "odcloud-kind"
+LAUNCH_LABEL = "odcloud-launch"
+"""The id of the launch that made the job: see records.py."""
 
 CANCELLING = "CANCELLING"
 SUCCEEDED = "SUCCEEDED"
@@ -104,6 +106,11 @@ def number(custom_job: Mapping[str, Any]) -> str:
     return str(custom_job["name"]).rpartition("/")[2]
 
 
+def region(custom_job: Mapping[str, Any]) -> str:
+    """The region that a job is in."""
+    return str(custom_job["name"]).split("/")[3]
+
+
 def run(custom_job: Mapping[str, Any]) -> str | None:
     """The run that a job belongs to; None for a job that odcloud did not launch."""
     return custom_job.get("labels", {}).get(RUN_LABEL)
@@ -112,6 +119,11 @@ def run(custom_job: Mapping[str, Any]) -> str | None:
 def kind(custom_job: Mapping[str, Any]) -> str | None:
     """`train` or `eval`."""
     return custom_job.get("labels", {}).get(KIND_LABEL)
+
+
+def launch(custom_job: Mapping[str, Any]) -> str | None:
+    """The launch that a job was made by."""
+    return custom_job.get("labels", {}).get(LAUNCH_LABEL)
 
 
 def tasks(custom_job: Mapping[str, Any]) -> list[str]:
