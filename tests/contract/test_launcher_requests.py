@@ -32,10 +32,8 @@ class Recorded(Transport):
         super().__init__()
         self.exchanges: list[tuple[str, dict[str, str], dict[str, Any], Any, Response]] = []
 
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, fresh: bool = False
-    ) -> Response:
-        answer = super().send(method, url, headers, body, fresh=fresh)
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, **how: Any) -> Response:
+        answer = super().send(method, url, headers, body, **how)
         parts = urlsplit(url)
         found, path = identified(method, parts.path.lstrip("/"))
         query = {name: values if len(values) > 1 else values[0] for name, values in parse_qs(parts.query).items()}

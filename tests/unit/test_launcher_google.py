@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,13 +127,54 @@ def test_the_end_of_patience(service: Service) -> None:
 def test_retry_after_is_honoured(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(google.time, "sleep", slept.append)
-    service.answers = [(429, {}, {"Retry-After": "7"}), (429, {}, {"Retry-After": "9999"}), (200, {}, {})]
+    date = {"Date": "Fri, 01 Jan 2027 00:00:00 GMT", "Retry-After": "Fri, 01 Jan 2027 00:00:20 GMT"}
+    service.answers = [(429, {}, {"Retry-After": "7"}), (503, {}, date), (200, {}, {})]
     client(service).call("storage.buckets.get", bucket="b")
-    assert slept == [7.0, 30.0]
+    assert 7 <= slept[0] < 8
+    assert len(slept) == 2
+    assert slept[1] >= 20
+
+
+def test_a_service_that_asks_for_too_much_patience_is_not_asked_again(service: Service) -> None:
+    service.answers = [(429, {}, {"Retry-After": "9999"}), (200, {}, {})]
+    with pytest.raises(GoogleError) as caught:
+        client(service).call("storage.buckets.get", bucket="b")
+    assert caught.value.retry_after == 9999
+    assert len(service.requests) == 1
+
+
+def test_pauses_grow_and_differ() -> None:
+    first, fourth = [google.pause(1) for _ in range(50)], [google.pause(4) for _ in range(50)]
+    assert len(set(first)) > 1
+    assert max(first) <= 0.8 < min(fourth)
+
+
+def test_a_request_that_is_not_allowed_any_more_is_not_sent(service: Service) -> None:
+    with pytest.raises(GoogleError) as caught:
+        client(service).call("aiplatform.projects.locations.customJobs.create", parent=PARENT, body={}, allowed=lambda: False)
+    assert not caught.value.sent
+    assert not caught.value.unclear
+    assert service.requests == []
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(401, "out of date"), (403, "lacks that permission"), (400, "bad field"), (404, "bad field")]
+    ("trouble", "unclear"), [((503, {}, {}), True), ((408, {}, {}), True), ((429, {}, {}), False), (None, True)]
+)
+def test_which_failures_leave_it_unclear_what_happened(service: Service, trouble: Any, unclear: bool) -> None:
+    service.answers = [trouble]
+    with pytest.raises(GoogleError) as caught:
+        client(service).call("aiplatform.projects.locations.customJobs.create", parent=PARENT, body={})
+    assert caught.value.unclear == unclear
+
+
+def test_the_digest_of_the_documents_is_up_to_date() -> None:
+    path = Path(google.__file__).parents[1] / "tools" / "methods.py"
+    tool = runpy.run_path(str(path))
+    assert tool["TARGET"].read_text() == tool["text"](), "run `python tools/methods.py`"
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "out of date"), (403, "lacks a permission"), (400, "bad field"), (404, "bad field")]
 )
 def test_refusals_are_said_at_once_with_advice(service: Service, status: int, advice: str) -> None:
     service.answers = [(status, {"error": {"code": status, "status": "X", "message": "bad field"}}, {})]
