@@ -31,7 +31,18 @@ from localcloud.discovery import DOCUMENTS, Method, Router
 from localcloud.home import HOST, Home, Running
 from localcloud.runner import JobRunner
 
-SERVICES = ("storage", "uploads", "iam", "projects", "serviceusage", "artifactregistry", "operations", "vertex", "logging")
+SERVICES = (
+    "storage",
+    "uploads",
+    "iam",
+    "projects",
+    "serviceusage",
+    "artifactregistry",
+    "operations",
+    "vertex",
+    "mlengine",
+    "logging",
+)
 BODY_LIMIT = 32 * 2**20  # bytes of a JSON body; media is streamed and has no limit
 THREADS = 64
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.jobs import cluster, ports, replica, reserve, states, store
 from localcloud.jobs.cluster import Replica
+from localcloud.jobs.dialect import dialect_of
 from localcloud.jobs.journal import Journal
 from localcloud.jobs.preparation import Preparation, disk_error
 from localcloud.jobs.states import LIVE, Decision, ReplicaState
@@ -71,7 +72,8 @@ class ActiveJob:
         self._job_restarts: int = row["restarts"]
         self._scheduling: Mapping[str, Any] = self._spec.get("scheduling", {})
         self._timeout = float(self._scheduling.get("timeout", "0s").removesuffix("s")) or DEFAULT_TIMEOUT
-        self._journal = Journal(cloud, number)
+        self._dialect = dialect_of(body)
+        self._journal = Journal(cloud, number, self._dialect)
         self._rows: dict[Replica, ReplicaRow] = {row.replica: row for row in store.replicas(cloud.db, number)}
         self._processes: dict[Replica, replica.Process] = {}
         self._preparation: Preparation | None = None
@@ -198,6 +200,8 @@ class ActiveJob:
             row.replica,
             project=self._cloud.project,
             region=self._location,
+            roles=self._dialect.roles,
+            tf_config_extra=self._dialect.tf_config,
         )
         python = Path(row.python or "")
         path = f"{python.parent}:{replica.search_path()}"

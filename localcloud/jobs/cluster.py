@@ -59,19 +59,19 @@ def cluster_spec(spec: Mapping[str, Any], ports: Mapping[Replica, int], replica:
     }
 
 
-def tf_config(spec: Mapping[str, Any], ports: Mapping[Replica, int], replica: Replica) -> dict[str, Any]:
-    """The TF_CONFIG of one replica.
+def tf_config(ports: Mapping[Replica, int], replica: Replica, roles: Sequence[str] = TENSORFLOW_ROLES) -> dict[str, Any]:
+    """The TF_CONFIG of one replica; `roles` by pool.
 
     An evaluator is no part of the cluster: TensorFlow's parameter servers would wait for it for ever.
     """
     cluster: dict[str, list[str]] = {}
     for each in sorted(ports):
         if each.pool != EVALUATOR_POOL:
-            cluster.setdefault(TENSORFLOW_ROLES[each.pool], []).append(_address(ports[each]))
+            cluster.setdefault(roles[each.pool], []).append(_address(ports[each]))
     return {
         "cluster": cluster,
         "environment": "cloud",
-        "task": {"type": TENSORFLOW_ROLES[replica.pool], "index": replica.index},
+        "task": {"type": roles[replica.pool], "index": replica.index},
     }
 
 
@@ -98,12 +98,23 @@ def expand(value: str, known: Mapping[str, str]) -> str:
 
 
 def environment(
-    number: str, spec: Mapping[str, Any], ports: Mapping[Replica, int], replica: Replica, *, project: str, region: str
+    number: str,
+    spec: Mapping[str, Any],
+    ports: Mapping[Replica, int],
+    replica: Replica,
+    *,
+    project: str,
+    region: str,
+    roles: Sequence[str] = TENSORFLOW_ROLES,
+    tf_config_extra: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The variables that Vertex AI sets on a replica, then those of the replica's pool."""
+    """The variables that Vertex AI sets on a replica, then those of the replica's pool.
+
+    `roles` by pool and `tf_config_extra` are what another service's TF_CONFIG has otherwise.
+    """
     variables = {
         "CLUSTER_SPEC": json.dumps(cluster_spec(spec, ports, replica)),
-        "TF_CONFIG": json.dumps(tf_config(spec, ports, replica)),
+        "TF_CONFIG": json.dumps({**tf_config(ports, replica, roles), **(tf_config_extra or {})}),
         "CLOUD_ML_JOB_ID": number,
         "CLOUD_ML_PROJECT_ID": project,
         "CLOUD_ML_REGION": region,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from localcloud.cloud import rfc3339
 from localcloud.jobs import log, states, store
 from localcloud.jobs.cluster import Replica
+from localcloud.jobs.dialect import Dialect
 from localcloud.jobs.lines import last_lines, read_lines
 from localcloud.jobs.states import ReplicaState
 from localcloud.jobs.store import ReplicaRow
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class Journal:
     """The journal of the job `number`. Its methods raise sqlite3.Error or OSError when the disk does not take it."""
 
-    def __init__(self, cloud: Cloud, number: str) -> None:
-        self._cloud, self._number = cloud, number
+    def __init__(self, cloud: Cloud, number: str, dialect: Dialect | None = None) -> None:
+        self._cloud, self._number, self._dialect = cloud, number, dialect or Dialect()
 
     def now(self) -> str:
         """The time as it is stored."""
@@ -41,22 +42,24 @@ class Journal:
         with self._cloud.db.transaction():
             for row in rows:
                 store.save_replica(self._cloud.db, self._number, row)
-                entry = log.lifecycle(self._cloud.project, self._number, row, message.format(row.replica.task_name))
+                name = self._dialect.task_name(row.replica)
+                entry = log.lifecycle(self._cloud.project, self._number, name, row, message.format(name))
                 logging.append(self._cloud, [entry])
 
     def record_exit(self, row: ReplicaRow, state: ReplicaState) -> None:
         """Store and log that a replica has ended, and what that made of it."""
         row.state = state
         again = " It is restarted." if state is ReplicaState.RESTARTING else ""
-        self.record([row], states.exit_message(row.replica.task_name, row.exit_code or 0) + again)
+        self.record([row], states.exit_message(self._dialect.task_name(row.replica), row.exit_code or 0) + again)
 
     def copy_output(self, row: ReplicaRow, *, final: bool = False) -> bool:
         """Turn what a replica has written since the last time into log entries; whether there was anything."""
         entries = []
+        name = self._dialect.task_name(row.replica)
         offsets = dict(row.offsets)
         for stream in ("stdout", "stderr"):
             lines, offsets[stream] = read_lines(self.folder(row.replica) / f"{stream}.log", row.offsets[stream], final=final)
-            entries += [log.output(self._cloud.project, self._number, row.replica.task_name, stream, line) for line in lines]
+            entries += [log.output(self._cloud.project, self._number, name, stream, line) for line in lines]
         if not entries:
             return False
         before, row.offsets = row.offsets, offsets
@@ -73,4 +76,4 @@ class Journal:
         """Why a replica failed, with the last lines that it wrote."""
         folder = self.folder(row.replica)
         lines = last_lines(folder / "stderr.log") or last_lines(folder / "stdout.log")
-        return states.failure_message(row.replica.task_name, row.exit_code or 0, lines)
+        return states.failure_message(self._dialect.spoken(row.replica), row.exit_code or 0, lines)

@@ -21,10 +21,10 @@ def output(project: str, number: str, task_name: str, stream: str, line: str) ->
     return {**_frame(project, number, task_name, task_name), **payload(line, _STREAM_SEVERITY[stream])}
 
 
-def lifecycle(project: str, number: str, row: ReplicaRow, message: str) -> dict[str, Any]:
+def lifecycle(project: str, number: str, task_name: str, row: ReplicaRow, message: str) -> dict[str, Any]:
     """What became of a replica: the only place where clients learn of it, since a CustomJob does not tell of its replicas."""
     return {
-        **_frame(project, number, row.replica.task_name, row.replica.task_name),
+        **_frame(project, number, task_name, task_name),
         "severity": "ERROR" if row.state is ReplicaState.FAILED else "INFO",
         "jsonPayload": {
             "message": message,

@@ -84,7 +84,9 @@ def job(db: Database, number: str) -> sqlite3.Row | None:
 def unfinished(db: Database) -> list[str]:
     """The numbers of the jobs that have not ended, in the order in which they were created."""
     marks = ", ".join("?" * len(states.ENDED))
-    rows = db.query(f"SELECT number FROM custom_jobs WHERE state NOT IN ({marks}) ORDER BY number", sorted(states.ENDED))
+    rows = db.query(
+        f"SELECT number FROM custom_jobs WHERE state NOT IN ({marks}) ORDER BY create_time, number", sorted(states.ENDED)
+    )
     return [row["number"] for row in rows]
 
 

@@ -132,7 +132,7 @@ def _named(call: Call) -> sqlite3.Row:
 
 
 def _row(call: Call, location: str, number: str) -> sqlite3.Row:
-    row = store.job(call.cloud.db, number)
+    row = store.job(call.cloud.db, number) if number.isdecimal() else None  # the others are ML Engine's
     if row is None or row["location"] != location:
         raise not_found(f"The CustomJob does not exist: projects/{call.cloud.project}/locations/{location}/customJobs/{number}")
     return row
