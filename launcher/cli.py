@@ -129,6 +129,21 @@ def report(run: str | None, stack: str | None, output: Path | None, form: str) -
 
 
 @odcloud.command()
+@click.option("--config", type=click.Path(path_type=Path), help="The job file; without it what depends on the job is skipped.")
+@click.option("--run", metavar="RUN", help="The run to go on with; by default a new one.")
+@stack_option
+@format_option
+def doctor(config: Path | None, run: str | None, stack: str | None, form: str) -> int:
+    """Check what can be known before money is spent; exit code 1 if a job would fail.
+
+    Each check is ok, a warning, an error or skipped (the reason is told), and names the command that mends it.
+    """
+    from launcher.doctor import command
+
+    return command.doctor(config, run, stack, form)
+
+
+@odcloud.command()
 @click.option("--run", metavar="RUN", help="The run to show; by default the newest.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0: any free one.")
 @stack_option

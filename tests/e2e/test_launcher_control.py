@@ -175,3 +175,127 @@ def _points(port: int, count: int) -> bool:
 def _get(port: int, path: str) -> Any:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
         return json.load(answer)
+
+
+def states(findings: list[dict[str, Any]]) -> dict[str, str]:
+    return {one["check"]: one["state"] for one in findings}
+
+
+def test_a_doctor_without_much_to_go_on(stage: Stage) -> None:
+    """The stage's account and data do not exist, and its configuration is no pipeline configuration."""
+    done = stage.run("doctor", "--config", "job.yaml", "--format", "json")
+    assert done.returncode == 1 and done.stderr == ""
+    findings = json.loads(done.stdout)
+    assert states(findings) == {
+        "stack": "ok",
+        "credentials": "ok",
+        "project": "ok",
+        "billing": "skipped",
+        "APIs": "error",
+        "permissions": "ok",
+        "trainer's account": "error",
+        "quotas": "skipped",
+        "accelerators": "ok",
+        "bucket": "ok",
+        "trainer writes": "error",
+        "packages": "ok",
+        "images": "skipped",
+        "data": "error",
+        "memory": "skipped",
+        "disk": "ok",
+        "checkpoint": "ok",
+    }
+    told = {one["check"]: one for one in findings}
+    assert "is not offered by the local cloud" in told["billing"]["text"]
+    assert told["APIs"]["fix"].startswith("gcloud services enable aiplatform.googleapis.com")
+    assert "gs://stage/config/pipeline.config" in told["data"]["text"]
+    assert all(one["fix"] for one in findings if one["state"] == "error")
+    text = stage.run("doctor", "--config", "job.yaml")
+    assert text.returncode == 1
+    assert "ERROR    trainer's account" in text.stdout and "mend it: pulumi refresh && pulumi up" in text.stdout
+
+
+def test_a_doctor_of_a_whole_stack(stage: Stage, tmp_path: Path) -> None:
+    """What a stack makes is made here by hand; then nothing is wrong, until something is."""
+    session = stage.session()
+    google = session.google
+    name, account = "sound", "sound-trainer@odcloud-local.iam.gserviceaccount.com"
+    stage.import_stack(
+        name,
+        {
+            **stage.outputs,
+            "service_account": account,
+            "package_uris": ["gs://sound/p.tar.gz"],
+            "pipeline_config_path": "gs://sound/pipeline.config",
+            "bucket": name,
+            "train_dir": "gs://sound/train",
+        },
+    )
+    try:
+        google.call("storage.buckets.insert", project="odcloud-local", body={"name": name, "location": "US-CENTRAL1"})
+        google.call(
+            "iam.projects.serviceAccounts.create",
+            name="projects/odcloud-local",
+            body={"accountId": "sound-trainer", "serviceAccount": {"displayName": name}},
+        )
+        google.call(
+            "storage.buckets.setIamPolicy",
+            bucket=name,
+            body={"bindings": [{"role": "roles/storage.objectUser", "members": [f"serviceAccount:{account}"]}]},
+        )
+        apis = ["aiplatform.googleapis.com", "logging.googleapis.com", "storage.googleapis.com"]
+        google.call("serviceusage.services.batchEnable", parent="projects/odcloud-local", body={"serviceIds": apis})
+        folder = stage.folder / f".odcloud/buckets/{name}"
+        (folder / "p.tar.gz").write_bytes(b"package")
+        example = Path(__file__).parents[2] / "examples/digits/pipeline.config"
+        config = example.read_text().replace("PATH_TO_BE_CONFIGURED", "gs://sound/data")
+        (folder / "pipeline.config").write_text(config)
+        options = ["--train-images", "6", "--test-images", "4", "--shards", "2"]
+        stage.run("data", "digits", str(folder / "data"), *options, check=True)
+
+        command = ("doctor", "--config", "job.yaml", "--stack", name)
+        findings = succeed(stage, *command)
+        unknown = {"billing": "skipped", "quotas": "skipped", "images": "skipped"}
+        assert states(findings) == {one["check"]: unknown.get(one["check"], "ok") for one in findings}
+        told = {one["check"]: one["text"] for one in findings}
+        assert "train: 2 files" in told["data"] and "10 classes" in told["data"]
+        assert "n1-standard-4 has 15 GiB" in told["memory"]
+        assert states(succeed(stage, "doctor", "--stack", name))["disk"] == "skipped"
+
+        def wrong() -> dict[str, str]:
+            done = stage.run(*command, "--format", "json")
+            assert done.returncode == 1, done.stdout
+            return {one["check"]: one["text"] for one in json.loads(done.stdout) if one["state"] == "error"}
+
+        (folder / "pipeline.config").write_text(config.replace("num_classes: 10", "num_classes: 9"))
+        assert "label_map.pbtxt has 10 classes, the configuration's num_classes is 9" in wrong()["data"]
+        (folder / "pipeline.config").write_text(config.replace("num_steps", "num_step"))
+        assert "gs://sound/pipeline.config" in wrong()["data"] and "did you mean num_steps?" in wrong()["data"]
+        (folder / "pipeline.config").write_text(config)
+        shard = folder / "data/train-00001-of-00002.tfrecord"
+        content = shard.read_bytes()
+        shard.unlink()
+        (folder / "p.tar.gz").unlink()
+        assert wrong() == {
+            "packages": "gs://sound/p.tar.gz does not exist",
+            "data": "data/train-00001-of-00002: shard is missing (1 of 2 are there)",
+        }
+        shard.write_bytes(content[:-3])
+        (folder / "data/train-00000-of-00002.tfrecord").write_bytes(content * 3)
+        assert "gs://sound/data/train-00001-of-00002.tfrecord" in wrong()["data"]
+    finally:
+        stage.pulumi("stack", "select", "stage")
+
+
+def test_a_doctor_where_nobody_answers(stage: Stage, tmp_path: Path) -> None:
+    nowhere = {name: "http://127.0.0.1:9/" for name in stage.environment if name.startswith("CLOUDSDK_API_ENDPOINT_OVERRIDES_")}
+    done = stage.run("doctor", "--format", "json", **nowhere)
+    assert done.returncode == 0
+    findings = json.loads(done.stdout)
+    assert set(states(findings).values()) == {"ok", "skipped"}
+    assert "cannot reach http://127.0.0.1:9" in findings[1]["text"]
+    done = stage.run("doctor", "--format", "json", GOOGLE_OAUTH_ACCESS_TOKEN="wrong")
+    assert done.returncode == 1 and states(json.loads(done.stdout))["credentials"] == "error"
+    assert 'eval "$(odcloud local env)"' in done.stdout.replace("\\", "")
+    done = stage.run("doctor", "--format", "json", "--stack", "nowhere")
+    assert done.returncode == 1 and [one["check"] for one in json.loads(done.stdout)] == ["stack"]

@@ -1,0 +1,99 @@
+"""Quotas of Vertex AI's custom training, for what the job asks, and where its accelerators are.
+
+Metric names: https://cloud.google.com/vertex-ai/docs/quotas (`custom_model_training_cpus`, `…_nvidia_t4_gpus`, and the same
+with `preemptible_` for Spot). Limits: `serviceusage.services.consumerQuotaMetrics.list`, which is in v1beta1 only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from launcher import prices
+from launcher.cost import strategy
+from launcher.doctor.case import Case, Finding, error, ok, skipped
+
+PREFIX = "aiplatform.googleapis.com/custom_model_training_"
+PAGE = "https://console.cloud.google.com/iam-admin/quotas"
+UNLIMITED = -1
+
+
+def quotas(case: Case) -> Finding:
+    """What the job asks is not above what the project may have; what other jobs use of it now is not known."""
+    if case.body is None:
+        return skipped("depends on the job: name its file with --config")
+    parent = f"projects/{case.outputs.project}/services/aiplatform.googleapis.com"
+    metrics = case.session.google.pages(
+        "serviceusage.services.consumerQuotaMetrics.list@v1beta1", "metrics", parent=parent, pageSize=500
+    )
+    limits = read(metrics, case.session.google.region)
+    wanted = asked(case)
+    low = {name: (need, limits[name]) for name, need in wanted.items() if name in limits and limits[name] < need}
+    if low:
+        said = "; ".join(f"{PREFIX}{name}: {need} asked, {limit} allowed" for name, (need, limit) in low.items())
+        return error(
+            f"{said} in {case.session.google.region}",
+            f"{PAGE}?project={case.outputs.project} (filter: {PREFIX}{next(iter(low))})",
+        )
+    known = [f"{name} {need}/{_amount(limits[name])}" for name, need in wanted.items() if name in limits]
+    unknown = [name for name in wanted if name not in limits]
+    if not known:
+        return skipped(f"no limit found of {', '.join(unknown)}")
+    return ok(", ".join(known) + (f" (no limit found of {', '.join(unknown)})" if unknown else ""))
+
+
+def asked(case: Case) -> dict[str, int]:
+    """{metric without PREFIX: how many} of the job."""
+    spot = "preemptible_" if case.body and strategy(case.body) == "SPOT" else ""
+    cores = 0.0
+    for count, pool in case.pools():
+        size = prices.shape(pool["machineSpec"]["machineType"])
+        cores += count * size[0] if size else 0
+    found = {f"{spot}cpus": math.ceil(cores)} if cores else {}
+    for kind, count in case.accelerators().items():
+        if kind.startswith("NVIDIA_"):
+            name = kind.lower().removeprefix("nvidia_").removeprefix("tesla_")
+            found[f"{spot}nvidia_{name}_gpus"] = count
+    return found
+
+
+def read(metrics: Iterable[Mapping[str, Any]], region: str) -> dict[str, float]:
+    """{metric without PREFIX: limit in the region} of what the service lists; an unlimited one is infinite."""
+    found: dict[str, float] = {}
+    for metric in metrics:
+        name = str(metric.get("metric", ""))
+        for limit in metric.get("consumerQuotaLimits", ()) if name.startswith(PREFIX) else ():
+            buckets = {bucket.get("dimensions", {}).get("region"): bucket for bucket in limit.get("quotaBuckets", ())}
+            bucket = buckets.get(region, buckets.get(None))
+            if bucket and "effectiveLimit" in bucket:
+                value = int(bucket["effectiveLimit"])
+                found[name.removeprefix(PREFIX)] = math.inf if value == UNLIMITED else value
+    return found
+
+
+def _amount(limit: float) -> str:
+    return "unlimited" if limit == math.inf else f"{limit:g}"
+
+
+def region(case: Case) -> Finding:
+    """Compute Engine has the job's accelerators in the region; where it has none, Vertex AI cannot either."""
+    wanted = sorted(kind for kind in case.accelerators() if kind.startswith("NVIDIA_"))
+    if case.body is None:
+        return skipped("depends on the job: name its file with --config")
+    if not wanted:
+        return ok("the job asks for no accelerator")
+    here = case.session.google.region
+    for kind in wanted:
+        name = kind.lower().replace("_", "-")
+        scopes: dict[str, Any] = case.session.google.call(
+            "compute.acceleratorTypes.aggregatedList", project=case.outputs.project, filter=f'name="{name}"', maxResults=500
+        ).get("items", {})
+        zones = {scope.removeprefix("zones/") for scope, found in scopes.items() if found.get("acceleratorTypes")}
+        regions = sorted({zone.rpartition("-")[0] for zone in zones})
+        if here not in regions:
+            others = ", ".join(regions[:6]) or "none that your project sees"
+            return error(
+                f"{here} has no {kind}; regions that have: {others}", "pulumi config set gcp:region REGION && pulumi up"
+            )
+    return ok(f"{here} has {', '.join(wanted)}")

@@ -1,0 +1,124 @@
+"""The bucket, who may write to it, and what the job needs from it: packages, images, a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from launcher.doctor.case import Case, Finding, error, ok, skipped, warning
+from launcher.google import GoogleError
+
+WRITERS = frozenset(
+    {"roles/storage.objectUser", "roles/storage.objectAdmin", "roles/storage.admin", "roles/editor", "roles/owner"}
+)
+"""Roles with which a job can write checkpoints, and write them again."""
+
+
+def bucket(case: Case) -> Finding:
+    """The bucket is there, in the region of the jobs, and the account in use can read and write it."""
+    name, here = case.outputs.bucket, case.session.google.region
+    try:
+        found = case.session.google.call("storage.buckets.get", bucket=name)
+    except GoogleError as failure:
+        if failure.status == 404:
+            return error(f"gs://{name} does not exist", "pulumi refresh && pulumi up")
+        raise
+    wanted = ["storage.objects.create", "storage.objects.get", "storage.objects.list"]
+    answer = case.session.google.call("storage.buckets.testIamPermissions", bucket=name, permissions=wanted)
+    missing = [permission for permission in wanted if permission not in answer.get("permissions", ())]
+    if missing:
+        return error(
+            f"the account in use lacks {', '.join(missing)} on gs://{name}",
+            f"gcloud storage buckets add-iam-policy-binding gs://{name} --member=user:YOU --role=roles/storage.objectUser",
+        )
+    location = str(found.get("location", "")).lower()
+    # us, eu and asia are multi-regions, nam4 and the like pairs of regions: near or not, nobody says.
+    if re.fullmatch(r"[a-z]+-[a-z]+\d+", location) and location != here:
+        return warning(
+            f"gs://{name} is in {location}, the jobs in {here}: slower, and charged as network traffic",
+            f"pulumi config set gcp:region {location} && pulumi up",
+        )
+    return ok(f"gs://{name} in {location} can be read and written")
+
+
+def trainer_writes(case: Case) -> Finding:
+    """The trainer's account has a role on the bucket, or on its project, that lets it write."""
+    name = case.outputs.bucket
+    email = (case.body or {}).get("jobSpec", {}).get("serviceAccount") or case.outputs.service_account
+    member = f"serviceAccount:{email}"
+    google = case.session.google
+
+    def roles(policy: dict[str, list[dict[str, list[str]]]]) -> set[str]:
+        return {str(binding["role"]) for binding in policy.get("bindings", ()) if member in binding.get("members", ())}
+
+    found = roles(google.call("storage.buckets.getIamPolicy", bucket=name))
+    if not found & WRITERS:
+        found |= roles(
+            google.call("cloudresourcemanager.projects.getIamPolicy", resource=case.outputs.project, body={}, repeat=True)
+        )
+    if found & WRITERS:
+        return ok(f"{email} has {', '.join(sorted(found & WRITERS))}")
+    if any(not role.startswith("roles/") for role in found):
+        return skipped(
+            f"{email} has only roles of your own making ({', '.join(sorted(found))}): what is in them is not looked at"
+        )
+    return error(
+        f"{email} has no role on gs://{name} that lets it write",
+        f"pulumi up (or: gcloud storage buckets add-iam-policy-binding gs://{name} --member={member} "
+        "--role=roles/storage.objectUser)",
+    )
+
+
+def packages(case: Case) -> Finding:
+    """Each package is there."""
+    wanted = case.packages()
+    if not wanted:
+        return ok("the job needs no packages: its program is in its image")
+    for uri in wanted:
+        if case.object(uri) is None:
+            return error(
+                f"{uri} does not exist", "pulumi up" if uri in case.outputs.package_uris else f"gcloud storage cp FILE {uri}"
+            )
+    return ok(f"{', '.join(wanted)}")
+
+
+def images(case: Case) -> Finding:
+    """Each image of an Artifact Registry repository is there."""
+    seen = []
+    for uri in case.images():
+        match = re.fullmatch(
+            r"([a-z0-9-]+)-docker\.pkg\.dev/([^/]+)/([^/]+)/([^:@]+)(?:@(sha256:[0-9a-f]{64})|:([\w.-]+))?", uri
+        )
+        if not match:
+            return skipped(f"{uri} is not in Artifact Registry: nobody is asked about it")
+        location, project, repository, image, digest, tag = match.groups()
+        parent = f"projects/{project}/locations/{location}/repositories/{repository}"
+        package = quote(image, safe="")
+        repositories = "artifactregistry.projects.locations.repositories"
+        try:
+            if digest:
+                case.session.google.call(f"{repositories}.dockerImages.get", name=f"{parent}/dockerImages/{package}@{digest}")
+            else:
+                case.session.google.call(
+                    f"{repositories}.packages.tags.get", name=f"{parent}/packages/{package}/tags/{tag or 'latest'}"
+                )
+        except GoogleError as failure:
+            if failure.status != 404 or project != case.outputs.project:
+                return skipped(f"{uri}: {failure.message}")
+            return error(f"{uri} does not exist", "odcloud image build && odcloud image push")
+        seen.append(uri)
+    return ok(", ".join(seen))
+
+
+def checkpoint(case: Case) -> Finding:
+    """What training begins from: the run's own last checkpoint, if it has one."""
+    if case.run is None:
+        return ok("a new run begins anew")
+    folder = f"{case.outputs.train_dir}/{case.run}"
+    _, name = folder.removeprefix("gs://").split("/", 1)
+    # TensorFlow writes NAME-STEP.index last.
+    found = [re.search(r"-(\d+)\.index$", item["name"]) for item in case.session.objects(f"{name}/")]
+    steps = [int(match[1]) for match in found if match]
+    if not steps:
+        return warning(f"{folder} holds no checkpoint: the run begins anew", "gcloud storage ls " + folder)
+    return ok(f"{folder}: the run goes on from step {max(steps)}")

@@ -1,0 +1,230 @@
+"""What the doctor asks and the price list is read from, where no local service stands in: answers made by hand, held against
+the discovery documents as the requests are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from discovery_check import check_request, check_response, document, methods
+from test_launcher_requests import _pattern, outputs
+
+from launcher import prices
+from launcher.doctor import project, quota, storage
+from launcher.doctor.case import Case, Finding
+from launcher.google import VERSIONS, Google, override_name
+from launcher.session import Session
+from launcher.transport import Response, Transport
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class Scripted(Transport):
+    """Google, as far as `answers` ({method id: answer or answers by page token}) tell it; everything else is not found."""
+
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
+        super().__init__()
+        self._answers = answers
+        self.asked: list[str] = []
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, fresh: bool = False
+    ) -> Response:
+        parts = urlsplit(url)
+        for full, (status, answer) in self._answers.items():
+            found, _, version = full.partition("@")
+            api = found.partition(".")[0]
+            version = version or VERSIONS[api]
+            described = methods(api, version)[found]
+            template = document(api, version)["servicePath"] + described["path"]
+            match = re.fullmatch(_pattern(template, described), parts.path.lstrip("/"))
+            if not match or described["httpMethod"] != method:
+                continue
+            query = {name: values if len(values) > 1 else values[0] for name, values in parse_qs(parts.query).items()}
+            path = {name: unquote(value) for name, value in match.groupdict().items()}
+            check_request(api, version, found, path, query, None if body is None else json.loads(body))
+            if status == 200:
+                check_response(api, version, found, answer)
+            self.asked.append(full)
+            return Response(status, {}, json.dumps(answer).encode())
+        return Response(404, {}, b'{"error": {"code": 404, "message": "Not found.", "status": "NOT_FOUND"}}')
+
+
+def refusal(code: int, message: str) -> Answer:
+    return code, {"error": {"code": code, "message": message, "status": "PERMISSION_DENIED"}}
+
+
+@pytest.fixture
+def case(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Case]:
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "x")
+    for name in VERSIONS:
+        monkeypatch.delenv(override_name(name), raising=False)
+
+    def made(answers: Mapping[str, Answer], body: dict[str, Any] | None = None, **changes: Any) -> Case:
+        stack = outputs("b").model_copy(update=changes)
+        return Case(Session(stack, Google("us-central1", transport=Scripted(answers))), body)
+
+    return made
+
+
+def body(kind: str | None = "NVIDIA_TESLA_T4", strategy: str = "STANDARD") -> dict[str, Any]:
+    machine: dict[str, Any] = {"machineType": "n1-standard-8"}
+    if kind:
+        machine |= {"acceleratorType": kind, "acceleratorCount": 2}
+    pool = {"machineSpec": machine, "pythonPackageSpec": {"packageUris": ["gs://b/p"], "executorImageUri": "i", "args": []}}
+    spec = {
+        "workerPoolSpecs": [{**pool, "replicaCount": "1"}, {**pool, "replicaCount": "3"}],
+        "scheduling": {"strategy": strategy},
+    }
+    return {"displayName": "x", "jobSpec": spec}
+
+
+BILLING = "cloudbilling.projects.getBillingInfo"
+QUOTAS = "serviceusage.services.consumerQuotaMetrics.list@v1beta1"
+GPUS = "compute.acceleratorTypes.aggregatedList"
+PROJECT = "cloudresourcemanager.projects.get"
+
+
+@pytest.mark.parametrize(
+    ("check", "answers", "state", "said"),
+    [
+        (
+            project.billing,
+            {BILLING: (200, {"billingEnabled": True, "billingAccountName": "billingAccounts/1"})},
+            "ok",
+            "billingAccounts/1",
+        ),
+        (project.billing, {BILLING: (200, {"billingEnabled": False})}, "error", "has no billing account"),
+        (project.credentials, {PROJECT: refusal(401, "Invalid token.")}, "error", "Invalid token."),
+        (project.credentials, {PROJECT: refusal(403, "No.")}, "ok", "is accepted"),
+        (project.project, {PROJECT: refusal(403, "No.")}, "error", "No."),
+        (project.project, {PROJECT: (200, {"lifecycleState": "DELETE_REQUESTED"})}, "error", "is DELETE_REQUESTED"),
+        (
+            project.jobs,
+            {"cloudresourcemanager.projects.testIamPermissions": (200, {})},
+            "error",
+            "lacks aiplatform.customJobs.create",
+        ),
+        (
+            project.trainer,
+            {"iam.projects.serviceAccounts.get": (200, {"email": "a", "disabled": True})},
+            "error",
+            "is disabled",
+        ),
+        (
+            storage.bucket,
+            {
+                "storage.buckets.get": (200, {"name": "b", "location": "EUROPE-WEST4"}),
+                "storage.buckets.testIamPermissions": (
+                    200,
+                    {"permissions": ["storage.objects.create", "storage.objects.get", "storage.objects.list"]},
+                ),
+            },
+            "warning",
+            "is in europe-west4, the jobs in us-central1",
+        ),
+        (
+            storage.bucket,
+            {
+                "storage.buckets.get": (200, {"name": "b", "location": "US"}),
+                "storage.buckets.testIamPermissions": (200, {"permissions": ["storage.objects.get"]}),
+            },
+            "error",
+            "lacks storage.objects.create, storage.objects.list",
+        ),
+        (
+            storage.trainer_writes,
+            {
+                "storage.buckets.getIamPolicy": (200, {}),
+                "cloudresourcemanager.projects.getIamPolicy": (
+                    200,
+                    {
+                        "bindings": [
+                            {
+                                "role": "roles/editor",
+                                "members": ["serviceAccount:trainer@odcloud-local.iam.gserviceaccount.com"],
+                            }
+                        ]
+                    },
+                ),
+            },
+            "ok",
+            "roles/editor",
+        ),
+    ],
+)
+def test_a_check(
+    case: Callable[..., Case], check: Callable[[Case], Finding], answers: dict[str, Answer], state: str, said: str
+) -> None:
+    found = check(case(answers))
+    assert (found.state, said in found.text) == (state, True), found
+    assert bool(found.fix) == (state in ("error", "warning"))
+
+
+def metric(name: str, *buckets: dict[str, Any]) -> dict[str, Any]:
+    return {"metric": quota.PREFIX + name, "consumerQuotaLimits": [{"quotaBuckets": list(buckets)}]}
+
+
+@pytest.mark.parametrize(
+    ("job", "limit", "state", "said"),
+    [
+        (body(), "8", "ok", "cpus 32/unlimited, nvidia_t4_gpus 8/8"),
+        (body(), "7", "error", "custom_model_training_nvidia_t4_gpus: 8 asked, 7 allowed in us-central1"),
+        (body(None), "0", "ok", "cpus 32/unlimited"),
+        (body(strategy="SPOT"), "100", "skipped", "no limit found of preemptible_cpus, preemptible_nvidia_t4_gpus"),
+    ],
+)
+def test_quotas(case: Callable[..., Case], job: dict[str, Any], limit: str, state: str, said: str) -> None:
+    metrics = [
+        metric("cpus", {"effectiveLimit": "-1"}),
+        metric("nvidia_t4_gpus", {"effectiveLimit": "1"}, {"effectiveLimit": limit, "dimensions": {"region": "us-central1"}}),
+        {"metric": "aiplatform.googleapis.com/other"},
+    ]
+    found = quota.quotas(case({QUOTAS: (200, {"metrics": metrics})}, job))
+    assert (found.state, said in found.text) == (state, True), found
+
+
+def test_regions_with_an_accelerator(case: Callable[..., Case]) -> None:
+    def there(*zones: str) -> dict[str, Answer]:
+        items = {f"zones/{zone}": {"acceleratorTypes": [{"name": "nvidia-tesla-t4"}]} for zone in zones}
+        return {GPUS: (200, {"items": {**items, "zones/us-central1-x": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}})}
+
+    assert quota.region(case(there("us-central1-a"), body())).state == "ok"
+    found = quota.region(case(there("europe-west4-a", "europe-west4-b", "asia-east1-c"), body()))
+    assert found.text == "us-central1 has no NVIDIA_TESLA_T4; regions that have: asia-east1, europe-west4"
+    assert quota.region(case({}, body(None))).state == "ok"
+
+
+def test_images(case: Callable[..., Case]) -> None:
+    tags = "artifactregistry.projects.locations.repositories.packages.tags.get"
+    ours = "us-central1-docker.pkg.dev/odcloud-local/repo/some/trainer:1"
+    found = storage.images(case({tags: (200, {"name": "1"})}, executor_image_uri=ours))
+    assert (found.state, found.text) == ("ok", ours)
+    assert storage.images(case({}, executor_image_uri=ours)).text == f"{ours} does not exist"
+    digest = ours.replace(":1", "@sha256:" + 64 * "a")
+    images = "artifactregistry.projects.locations.repositories.dockerImages.get"
+    assert storage.images(case({images: (200, {})}, executor_image_uri=digest)).state == "ok"
+    assert storage.images(case({}, executor_image_uri="docker.io/x/y:1")).state == "skipped"
+    # Google's own images cannot be seen by everybody.
+    assert storage.images(case({})).state == "skipped"
+
+
+def test_prices_come_from_the_catalogue(case: Callable[..., Case]) -> None:
+    def sku(text: str, nanos: int) -> dict[str, Any]:
+        return {
+            "description": text,
+            "category": {"usageType": "OnDemand"},
+            "serviceRegions": ["us-central1"],
+            "pricingInfo": [{"pricingExpression": {"tieredRates": [{"unitPrice": {"units": "0", "nanos": nanos}}]}}],
+        }
+
+    skus = [sku("N1 Predefined Instance Core running in Americas", 31611000)]
+    google = case({"cloudbilling.services.skus.list": (200, {"skus": skus})}).session.google
+    found, reason = prices.best(google, "2030-01-01")
+    assert (found.date, reason, found.families) == ("2030-01-01", None, {("n1", "core"): 0.031611})
+    found, reason = prices.best(case({}).session.google, "2030-01-01")
+    assert found == prices.listed() and "could not be read" in str(reason)
