@@ -31,9 +31,7 @@ class Scripted(Transport):
         self._answers = answers
         self.asked: list[str] = []
 
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, fresh: bool = False
-    ) -> Response:
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, **how: Any) -> Response:
         parts = urlsplit(url)
         for full, (status, answer) in self._answers.items():
             found, _, version = full.partition("@")
