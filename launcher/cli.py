@@ -103,6 +103,24 @@ def cost(config: Path, hours: float | None, stack: str | None, form: str) -> int
     return quote.quote(config, hours, stack, form)
 
 
+@odcloud.command()
+@click.argument("run")
+@click.option("--run", "new", metavar="RUN", help="Id of the new run; RUN's own to go on in its folder.  [default: a new one]")
+@stack_option
+@follow_option
+@dry_run_option
+@format_option
+def resubmit(run: str, new: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
+    """Train once more as RUN was trained last, by its record.
+
+    The same packages, configuration, arguments and machines, as a run of its own; refused when packages or configuration have
+    changed in the bucket.
+    """
+    from launcher import resubmit as room
+
+    return room.resubmit(run, new, stack, follow, dry_run, form)
+
+
 @odcloud.command("eval")
 @click.option("--run", metavar="RUN", help="The run to evaluate; by default the newest.")
 @stack_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 ROLES = ("chief", "worker", "ps", "evaluator")  # in the order of Vertex AI's worker pools
 RUN_PREFIX = "object_detection_"
@@ -118,6 +118,16 @@ class EvaluationJob(_Job):
     """One replica, a chief, that evaluates a run's checkpoints."""
 
     kind: ClassVar[str] = "eval"
+
+
+@dataclass(frozen=True)
+class RecordedJob:
+    """A training job as the record of an earlier launch has it: `body` is the request itself, rendered."""
+
+    run: str
+    display_name: str
+    body: Mapping[str, Any]
+    kind: ClassVar[str] = "train"
 
 
 def evaluation_name(run: str) -> str:

@@ -138,7 +138,9 @@ def train(
                 f"warning: the job is in {region}, the bucket stays in {session.outputs.region}: what crosses from one to the "
                 "other is slower and charged as network traffic"
             )
-        code, state = _watch(session.of(job), launched, follow, form, f"odcloud train --config {config} --run {run}", stack)
+        code, state = watch_launched(
+            session.of(job), launched, follow, form, f"odcloud train --config {config} --run {run}", stack
+        )
         regions = regions[regions.index(region) + 1 :] if region in regions else []
         if code != 1 or not regions or not _stockout(state):
             return code
@@ -178,7 +180,7 @@ def evaluate(run: str | None, stack: str | None, follow: bool, dry_run: bool, fo
         return _print_request(job)
     _require_checkpoint(session, run)
     launched = runs.launch(session, job, _say)
-    return _watch(session.of(launched.job), launched, follow, form, f"odcloud eval --run {run}", stack)[0]
+    return watch_launched(session.of(launched.job), launched, follow, form, f"odcloud eval --run {run}", stack)[0]
 
 
 def _require_checkpoint(session: Session, run: str) -> None:
@@ -197,7 +199,7 @@ def _print_request(job: TrainingJob | EvaluationJob) -> int:
     return 0
 
 
-def _watch(
+def watch_launched(
     session: Session, launched: runs.Launched, follow: bool, form: str, again: str, stack: str | None
 ) -> tuple[int, Mapping[str, Any]]:
     """Says what was launched and follows it. The exit code, and the job as it was seen last."""

@@ -24,6 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from launcher import inputs
 from launcher.google import GoogleError
 from launcher.logs import moment
 from launcher.session import Session
@@ -138,6 +139,7 @@ def claim(session: Session, run: str, kind: str, number: int, body: Mapping[str,
         "created": now(),
         "parent": session.parent,
         "request": body,
+        "inputs": inputs.checksums(session, body),
         "job": None,
         "error": None,
     }
@@ -147,7 +149,7 @@ def claim(session: Session, run: str, kind: str, number: int, body: Mapping[str,
 
 def take_over(session: Session, record: Record, body: Mapping[str, Any]) -> bool:
     """Makes another's open record one's own; False if it has changed since it was read."""
-    record.content = {**record.content, "launcher": _holder(), "request": body}
+    record.content = {**record.content, "launcher": _holder(), "request": body, "inputs": inputs.checksums(session, body)}
     record.content.setdefault("launch", new_launch())
     return _write(session, record)
 

@@ -25,7 +25,7 @@ from typing import Any
 from launcher import records, vertex
 from launcher.errors import UserError
 from launcher.google import ATTEMPTS, LONGEST_WAIT, GoogleError, pause
-from launcher.job import RUN_PREFIX, EvaluationJob, TrainingJob
+from launcher.job import RUN_PREFIX, EvaluationJob, RecordedJob, TrainingJob
 from launcher.records import Record, RecordLost
 from launcher.session import Session
 
@@ -70,7 +70,12 @@ def newest(session: Session) -> str:
 
 
 def launch(
-    session: Session, job: TrainingJob | EvaluationJob, say: Say, *, new_run: bool = False, regions: Sequence[str] = ()
+    session: Session,
+    job: TrainingJob | EvaluationJob | RecordedJob,
+    say: Say,
+    *,
+    new_run: bool = False,
+    regions: Sequence[str] = (),
 ) -> Launched:
     """Finds the active job of the run and kind, or creates it.
 
@@ -81,7 +86,9 @@ def launch(
 
 
 class _Launch:
-    def __init__(self, session: Session, job: TrainingJob | EvaluationJob, say: Say, regions: Sequence[str]) -> None:
+    def __init__(
+        self, session: Session, job: TrainingJob | EvaluationJob | RecordedJob, say: Say, regions: Sequence[str]
+    ) -> None:
         self._session, self._job, self._say = session, job, say
         self._sessions = [session.in_region(region) for region in dict.fromkeys((session.google.region, *regions))]
         self._body = vertex.custom_job(job)

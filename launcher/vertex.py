@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.job import ROLES, Container, EvaluationJob, Machine, Pool, Program, TrainingJob
+from launcher.job import ROLES, Container, EvaluationJob, Machine, Pool, Program, RecordedJob, TrainingJob
 
 RUN_LABEL = "odcloud-run"
 KIND_LABEL = "odcloud-kind"
@@ -25,8 +25,10 @@ def parent(project: str, region: str) -> str:
     return f"projects/{project}/locations/{region}"
 
 
-def custom_job(job: TrainingJob | EvaluationJob) -> dict[str, Any]:
+def custom_job(job: TrainingJob | EvaluationJob | RecordedJob) -> dict[str, Any]:
     """The request body that creates `job`."""
+    if isinstance(job, RecordedJob):
+        return dict(job.body)
     by_role = {pool.role: pool for pool in job.pools}
     used = max(ROLES.index(role) for role in by_role) + 1
     # A pool's place tells its role, so an empty one before a used one is written as {}.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from launcher import inputs
 from launcher.google import GoogleError
 from launcher.session import Session
 
@@ -87,15 +88,7 @@ class Case:
         """The URI of the pipeline configuration: the program's argument, or the stack's; None if the job names none."""
         if self.body is None:
             return self.outputs.pipeline_config_path
-        for _, pool in self.pools():
-            spec = pool.get("pythonPackageSpec") or pool.get("containerSpec") or {}
-            words = list(spec.get("args", ()))
-            for word, following in zip(words, [*words[1:], ""], strict=True):
-                if word == "--pipeline_config_path":
-                    return following
-                if word.startswith("--pipeline_config_path="):
-                    return word.partition("=")[2]
-        return None
+        return next((uri for _, pool in self.pools() if (uri := inputs.configuration(pool))), None)
 
     def accelerators(self) -> dict[str, int]:
         """How many of each accelerator the job asks for."""

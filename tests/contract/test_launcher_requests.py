@@ -127,6 +127,7 @@ def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Reco
         "aiplatform.projects.locations.customJobs.get",
         "aiplatform.projects.locations.customJobs.list",
         "logging.entries.list",
+        "storage.objects.get",
         "storage.objects.insert",
         "storage.objects.list",
     }

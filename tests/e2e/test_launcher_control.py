@@ -299,3 +299,35 @@ def test_a_doctor_where_nobody_answers(stage: Stage, tmp_path: Path) -> None:
     assert 'eval "$(odcloud local env)"' in done.stdout.replace("\\", "")
     done = stage.run("doctor", "--format", "json", "--stack", "nowhere")
     assert done.returncode == 1 and [one["check"] for one in json.loads(done.stdout)] == ["stack"]
+
+
+def test_resubmitting(stage: Stage, done: dict[str, Any]) -> None:
+    bucket = stage.folder / f".odcloud/buckets/{BUCKET}"
+    first = json.loads((bucket / "runs/done/train-1.json").read_text())
+    stage.behave(steps=2)  # as it was when that run was launched, to the byte
+    dry = stage.run("resubmit", "done", "--run", "again", "--dry-run", check=True)
+    body = json.loads(dry.stdout)
+    assert body["displayName"] == body["labels"]["odcloud-run"] == "again"
+    assert "odcloud-launch" not in body["labels"]
+    spec = json.dumps(first["request"]["jobSpec"])
+    assert body["jobSpec"] == json.loads(spec.replace("gs://stage/train/done", "gs://stage/train/again"))
+    assert set(first["inputs"]) == {"gs://stage/config/pipeline.config", "gs://stage/packages/0/tiny-0.1.0.tar.gz"}
+
+    told = succeed(stage, "resubmit", "done")
+    assert told["run"] != "done" and told["state"] == "SUCCEEDED"
+    assert (bucket / f"train/{told['run']}/ckpt-2.index").exists()
+    again = json.loads((bucket / f"runs/{told['run']}/train-1.json").read_text())
+    assert again["inputs"] == first["inputs"]
+    # In the same folder: the run goes on, as a job of its own.
+    same = succeed(stage, "resubmit", "done", "--run", "done")
+    assert same["run"] == "done" and same["job"] != done["job"]
+
+    assert "no record of a training" in failure(stage, "resubmit", "none")
+    stage.behave(steps=3)
+    assert "gs://stage/config/pipeline.config has changed since run done" in failure(stage, "resubmit", "done")
+    (bucket / "config/pipeline.config").unlink()
+    assert "gs://stage/config/pipeline.config, which run done was launched with, is gone" in failure(stage, "resubmit", "done")
+    stage.behave(steps=1)
+    (bucket / "runs/odd").mkdir()
+    (bucket / "runs/odd/train-1.json").write_text("[]")
+    assert "runs/odd/train-1.json is not a record of a launch" in failure(stage, "resubmit", "odd")

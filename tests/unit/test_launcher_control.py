@@ -10,7 +10,7 @@ import pytest
 from test_launcher_view import job, life, line
 
 from infra.outputs import StackOutputs
-from launcher import jobs, page, vertex, watch
+from launcher import inputs, jobs, page, resubmit, vertex, watch
 from launcher.errors import UserError
 from launcher.google import Google, document, override_name
 from launcher.logs import since
@@ -132,3 +132,34 @@ def test_a_copy_that_grows_is_appended_to_and_any_other_replaced(tmp_path: Path)
         assert reader.read() == b""
     assert path.read_bytes() == b"three"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_recorded_request_becomes_another_run_s() -> None:
+    pool = {
+        "replicaCount": "1",
+        "pythonPackageSpec": {
+            "args": ["--train_dir=gs://b/train/old", "--init=gs://b/train/old/ckpt-1", "--x=gs://b/train/older"]
+        },
+    }
+    body = {
+        "displayName": "old",
+        "jobSpec": {"workerPoolSpecs": [pool, {}], "baseOutputDirectory": {"outputUriPrefix": "gs://b/train/old"}},
+        "labels": {"team": "cats", "odcloud-run": "old", "odcloud-kind": "train", "odcloud-launch": "1"},
+    }
+    made = resubmit.renamed(body, "gs://b/train", "old", "new")
+    spec = made["jobSpec"]
+    assert spec["workerPoolSpecs"][0]["pythonPackageSpec"]["args"] == [
+        "--train_dir=gs://b/train/new",
+        "--init=gs://b/train/new/ckpt-1",
+        "--x=gs://b/train/older",
+    ]
+    assert spec["baseOutputDirectory"] == {"outputUriPrefix": "gs://b/train/new"}
+    assert made["labels"] == {"team": "cats", "odcloud-run": "new", "odcloud-kind": "train"}
+    assert body["displayName"] == "old" and "gs://b/train/old" in str(body)
+
+
+def test_what_a_job_reads() -> None:
+    python = {"packageUris": ["gs://b/p", "gs://b/q"], "args": ["--pipeline_config_path", "gs://b/c", "--x=gs://b/x"]}
+    image = {"imageUri": "i", "args": ["--pipeline_config_path=gs://b/d"]}
+    pools = [{"pythonPackageSpec": python}, {}, {"containerSpec": image}, {"containerSpec": {"imageUri": "i"}}]
+    assert inputs.uris({"jobSpec": {"workerPoolSpecs": pools}}) == ["gs://b/p", "gs://b/q", "gs://b/c", "gs://b/d"]
