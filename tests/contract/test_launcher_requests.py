@@ -119,7 +119,7 @@ def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Reco
             # A media upload's body is the object; the document describes the metadata that other uploads carry.
             body = {}
         check_request(api, VERSIONS[api], method_id, path, query, body)
-        if "alt" not in query:
+        if "alt" not in query and answer.status < 300:
             check_response(api, VERSIONS[api], method_id, json.loads(answer.body))
     assert called == {
         "aiplatform.projects.locations.customJobs.cancel",
