@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from localcloud.jobs import replica, reserve, store
+from localcloud.jobs import memory, replica, reserve, states, store
 from localcloud.jobs.active import ActiveJob, Patience
+from localcloud.jobs.journal import Journal
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -22,12 +25,19 @@ _log = logging.getLogger("localcloud.runner")
 
 
 class JobRunner:
-    """Starts, watches and ends jobs. Its methods may be called from any thread and return at once (but for `stop`)."""
+    """Starts, watches and ends jobs. Its methods may be called from any thread and return at once (but for `stop`).
 
-    def __init__(self, cloud: Cloud, patience: Patience | None = None) -> None:
+    As many run at once as `capacity` (bytes of memory; by default this machine's) has room for by their estimates, first in,
+    first out; one that needs more than there is runs alone.
+    """
+
+    def __init__(self, cloud: Cloud, patience: Patience | None = None, capacity: int | None = None) -> None:
         self._cloud = cloud
         self._patience = patience or Patience()
+        self._capacity = memory.capacity() if capacity is None else capacity
         self._jobs: dict[str, ActiveJob] = {}
+        self._needs: dict[str, int] = {}  # of the jobs that run
+        self._waiting: deque[tuple[str, int]] = deque()
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = False
         self._stop_by = 0.0
@@ -35,16 +45,21 @@ class JobRunner:
 
     def start(self) -> None:
         """Go on with the jobs that another server left, end what it left of jobs that have ended, and take new ones."""
-        for number in store.unfinished(self._cloud.db):
-            self._take(number)
+        unfinished = store.unfinished(self._cloud.db)
+        for number in unfinished:
+            row = store.job(self._cloud.db, number)
+            if row is not None and row["state"] != states.QUEUED:
+                self._take(number, _need(row))
+        for number in unfinished:
+            self._enqueue(number)
         adopted = {marker for job in self._jobs.values() for marker in job.markers()}
         home = f"{self._cloud.home}:"
         replica.send(replica.members((), lambda marker: marker.startswith(home) and marker not in adopted), signal.SIGKILL)
         self._thread.start()
 
     def submit(self, number: str) -> None:
-        """Run a stored job."""
-        self._requests.put(lambda: self._take(number))
+        """Run a stored job, when its turn has come."""
+        self._requests.put(lambda: self._enqueue(number))
 
     def cancel(self, number: str) -> None:
         """Shut a job down whose stored state is JOB_STATE_CANCELLING."""
@@ -57,23 +72,53 @@ class JobRunner:
         self._requests.put(self._stop)
         self._thread.join()
 
-    def _take(self, number: str) -> None:
-        if number in self._jobs:
+    def _enqueue(self, number: str) -> None:
+        row = store.job(self._cloud.db, number)
+        if row is None or number in self._jobs:
             return
+        need = _need(row)
+        if self._stopping or (not self._waiting and self._fits(need)):
+            self._take(number, need)
+            return
+        self._waiting.append((number, need))
+        used, room = memory.gib(sum(self._needs.values())), memory.gib(self._capacity)
+        Journal(self._cloud, number).say(
+            f"Job is queued: it needs about {memory.gib(need)} of memory, and {used} of the {room} that there"
+            f" are for jobs are taken by those that run; {len(self._waiting) - 1} wait before it."
+        )
+
+    def _fits(self, need: int) -> bool:
+        return not self._jobs or sum(self._needs.values()) + need <= self._capacity
+
+    def _take_waiting(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][1]):
+            self._take(*self._waiting[0])
+            self._waiting.popleft()
+
+    def _take(self, number: str, need: int) -> None:
         reserve.keep(self._cloud.home)
         try:
             self._jobs[number] = ActiveJob(self._cloud, number, self._patience)
         except LookupError:
             return
+        self._needs[number] = need
         if self._stopping:
             self._jobs[number].stop()
 
     def _cancel(self, number: str) -> None:
         if number in self._jobs:
             self._jobs[number].cancel()
+            return
+        for waiting in self._waiting:
+            if waiting[0] == number:
+                self._waiting.remove(waiting)
+                self._take(number, 0)  # it starts nothing, and ends at once
+                return
 
     def _stop(self) -> None:
         self._stopping = True
+        while self._waiting:
+            self._take(*self._waiting.popleft())
         self._stop_by = time.monotonic() + self._patience.stop + 10
         for job in self._jobs.values():
             job.stop()
@@ -83,7 +128,7 @@ class JobRunner:
         while not self._finished():
             try:
                 # With nothing to watch, sleep until something is asked for.
-                request = self._requests.get(timeout=max(0.0, due - time.monotonic()) if self._jobs else None)
+                request = self._requests.get(timeout=max(0.0, due - time.monotonic()) if self._jobs or self._waiting else None)
             except queue.Empty:
                 request = None
             if request:
@@ -112,4 +157,13 @@ class JobRunner:
                 if job.crash(error):
                     _log.exception("Job %s", number)
             if job.done:
-                del self._jobs[number]
+                del self._jobs[number], self._needs[number]
+        if not self._stopping:
+            try:
+                self._take_waiting()
+            except Exception:
+                _log.exception("The next job in the queue could not be taken")
+
+
+def _need(row: Any) -> int:
+    return memory.estimate(json.loads(row["body"])["jobSpec"])
