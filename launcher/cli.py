@@ -52,7 +52,7 @@ def _passed_on(name: str, module: str, text: str) -> None:
         os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
-_passed_on("local", "localcloud", "The local cloud: start, stop, status, env, reset.")
+_passed_on("local", "localcloud", "The local cloud: start, stop, status, env, reset, chaos.")
 _passed_on("data", "trainer.data", "Make a dataset.")
 
 

@@ -1,4 +1,4 @@
-"""The commands `odcloud local start|stop|status|env|reset`."""
+"""The commands `odcloud local start|stop|status|env|reset|chaos`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from localcloud import lifecycle
+from localcloud import chaos_cli, lifecycle
 from localcloud.env import FORMATS, environment, render
 from localcloud.errors import LocalCloudError
 from localcloud.home import DEFAULT_PORT, Home, Running, find_home
@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     reset = commands.add_parser("reset", help="stop the local cloud and delete everything it keeps")
     reset.add_argument("--yes", action="store_true", help="do not ask")
     reset.set_defaults(run=_reset)
+
+    chaos_cli.add(commands)
 
     for command in (start, stop, status, reset):
         command.add_argument("--format", choices=("text", "json"), default="text")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.jobs import memory, replica, reserve, states, store
 from localcloud.jobs.active import ActiveJob, Patience
+from localcloud.jobs.cluster import Replica
 from localcloud.jobs.journal import Journal
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class JobRunner:
     def cancel(self, number: str) -> None:
         """Shut a job down whose stored state is JOB_STATE_CANCELLING."""
         self._requests.put(lambda: self._cancel(number))
+
+    def strike(self, number: str, replica: Replica, *, preempt: bool) -> None:
+        """Kill a running replica of a job, or take its machine away."""
+        self._requests.put(lambda: self._jobs[number].strike(replica, preempt=preempt) if number in self._jobs else None)
 
     def stop(self) -> None:
         """End every job and its replicas, and then the thread; returns when nothing runs any more."""

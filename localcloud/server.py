@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import sqlite3
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from localcloud import chaos
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.discovery import DOCUMENTS, Method, Router
@@ -61,6 +63,7 @@ class _Api:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
+        self._faults = chaos.Faults()
         self._router = Router(DOCUMENTS, lambda found: handler_of(found) is not None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,6 +72,9 @@ class _Api:
         storage = "storage/v1/" in raw_path[: len("resumable/upload/storage/v1/")]
         try:
             response = await self._answer(request, raw_path)
+        except chaos.HangUp:
+            await _hang_up(receive)
+            return
         except Exception as error:
             response = _error_response(self._refusal(error, f"{request.method} /{raw_path}"), storage)
         await response(scope, receive, send)
@@ -90,6 +96,8 @@ class _Api:
             return JSONResponse({"status": "ok"})
         _check_host(request)
         self._check_token(request)
+        if raw_path == chaos.PATH:
+            return JSONResponse(await self._chaos(request))
         upload = False
         http_method = request.method
         path = raw_path.rstrip("/")
@@ -104,6 +112,10 @@ class _Api:
         handler = handler_of(found)
         if handler is None:
             raise ApiError(501, message=f"{found.id} is not offered by the local cloud.")
+        fault = self._faults.take(found.id)
+        if fault:
+            chaos.refuse(fault)
+            await asyncio.sleep(fault.seconds)
         params = found.path_parameters(path) | found.query_parameters(request.query_params.multi_items())
         body = {} if upload else await _read_body(request, found)
         call = Call(found, params, body, self._cloud, request, upload)
@@ -112,7 +124,26 @@ class _Api:
             answer = await handler(call)
         else:
             answer = await run_sync(handler, call)  # type: ignore[arg-type]
+        if fault and fault.kind == "lost":
+            raise chaos.HangUp
         return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+    async def _chaos(self, request: Request) -> dict[str, Any]:
+        if request.method == "DELETE":
+            self._faults.clear()
+        elif request.method == "POST":
+            try:
+                body = json.loads(await request.body())
+            except ValueError as error:
+                raise invalid(f"Invalid JSON payload received. {error}") from error
+            if not isinstance(body, dict):
+                raise invalid("Invalid JSON payload received. Root element must be a message.")
+            if "action" in body:
+                return await run_sync(chaos.strike, self._cloud, body)
+            self._faults.add(chaos.read_fault(body, lambda: [each.id for each in self._router.methods]))
+        elif request.method != "GET":
+            raise ApiError(405, message=f"/{chaos.PATH} takes GET, POST and DELETE.")
+        return {"faults": self._faults.list()}
 
     def _check_token(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -133,6 +164,16 @@ def _check_host(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and origin.lower() not in {f"http://{name}" for name in names}:
         raise ApiError(403, message="Requests from other origins are refused.")
+
+
+async def _hang_up(receive: Receive) -> None:
+    """Resets the connection of a request: uvicorn offers no way but the transport behind its `receive`."""
+    transport = receive.__self__.transport  # type: ignore[attr-defined]
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _is_full(error: Exception) -> bool:

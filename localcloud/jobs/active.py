@@ -6,6 +6,7 @@ Whatever was decided can be told again from the stored rows, so that another ser
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import time
@@ -78,6 +79,7 @@ class ActiveJob:
         self._processes: dict[Replica, replica.Process] = {}
         self._preparation: Preparation | None = None
         self._ending: _Ending | None = None
+        self._preempted: dict[Replica, float] = {}  # and when they are killed, by the monotonic clock
         self._broken: dict[str, Any] | None = None
         self._resume(row["state"])
 
@@ -97,6 +99,21 @@ class ActiveJob:
             self._ending.kill_after = min(self._ending.kill_after, self._patience.stop)
         else:
             self._end(states.CANCELLED, error, kill_after=self._patience.stop)
+
+    def strike(self, struck: Replica, *, preempt: bool) -> None:
+        """Kill a replica, or pre-empt it: SIGTERM now, SIGKILL later, and a restart whatever its exit code."""
+        process = self._processes.get(struck)
+        if process is None:
+            return
+        name = self._dialect.task_name(struck)
+        if preempt:
+            self._preempted.setdefault(struck, time.monotonic() + self._patience.terminate)
+            self._journal.say(f"Replica {name} is being pre-empted.", "WARNING")
+            members = replica.members(process.sessions(), lambda marker: marker == process.marker)
+            replica.send(members, signal.SIGTERM)
+        else:
+            self._journal.say(f"Replica {name} is killed on request.", "WARNING")
+            process.kill()
 
     def crash(self, error: Exception) -> bool:
         """Give the job up after an error in `step`: nothing of it runs on, and its state is stored as soon as that is possible.
@@ -225,12 +242,16 @@ class ActiveJob:
             row = self._rows[each]
             exit_code = process.exit_code()
             if exit_code is None:
+                if time.monotonic() > self._preempted.get(each, math.inf):
+                    process.kill()
                 self._journal.copy_output(row)
                 continue
             process.kill()  # what it started and left
             while self._journal.copy_output(row, final=True):
                 pass
             del self._processes[each]
+            if self._preempted.pop(each, None) is not None:
+                exit_code = 128 + signal.SIGTERM
             row.exit_code, row.end_time, row.pid = exit_code, self._journal.now(), None
             ended.append(row)
         if not ended:
