@@ -56,6 +56,24 @@ _passed_on("local", "localcloud", "The local cloud: start, stop, status, env, re
 _passed_on("data", "trainer.data", "Make a dataset.")
 
 
+def _old_command(name: str) -> None:
+    """Adds gcloud's old command, whose many flags are read (and imported) only when it is called."""
+    settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+    @odcloud.command(
+        name, help="The old command line: jobs submit training, list, …", add_help_option=False, context_settings=settings
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def command(arguments: tuple[str, ...]) -> Any:
+        from launcher.mlengine_cli import group
+
+        return group.main(list(arguments), prog_name=f"odcloud {name}", standalone_mode=False)
+
+
+_old_command("ml-engine")
+_old_command("ai-platform")
+
+
 @odcloud.command()
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file (YAML, `trainingInput:`).")
 @click.option("--run", metavar="RUN", help="The run to go on with or to follow; by default a new one.")

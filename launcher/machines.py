@@ -29,17 +29,19 @@ def names() -> tuple[str, ...]:
     return (*known["machineTypes"], *sized, *known["acceleratorMachines"])
 
 
-def machine(name: str) -> tuple[Machine, str | None]:
+def machine(name: str, keep_retired: bool = False) -> tuple[Machine, str | None]:
     """The machine that a machine type stands for, and a warning when it is not what was named, or not known.
 
-    Raises KeyError for an unknown type.
+    `keep_retired` asks for what the name meant, withdrawn or not. Raises KeyError for an unknown type.
     """
     known = mapping()
     legacy = known["machineTypes"].get(name)
     if legacy:
+        retired = legacy.get("retired")
+        if keep_retired and "was" in legacy:
+            return Machine(legacy["machine"], *legacy["was"]), f"{name}: {retired}; asked for all the same"
         accelerator, count = legacy.get("accelerator", (None, 0))
         found = Machine(legacy["machine"], accelerator, count)
-        retired = legacy.get("retired")
         return found, f"{name} was {retired}; {found} is used instead" if retired else None
     if name in known["acceleratorMachines"]:
         return Machine(name, *known["acceleratorMachines"][name]), None
@@ -49,6 +51,46 @@ def machine(name: str) -> tuple[Machine, str | None]:
     if shape and not any(known_name.startswith(f"{shape[1]}-") for known_name in names()):
         return Machine(name), f"{name} is of a family that is not in odcloud's list: passed on as it is, for Google to judge"
     raise KeyError(name)
+
+
+def accelerator(kind: str, count: int, keep_retired: bool = False) -> tuple[str, int, str | None]:
+    """Type and number of the accelerators that ML Engine's stand for, and a warning when they are not what was named.
+
+    Raises KeyError for a type that ML Engine did not have and Vertex AI's list of machines does not name.
+    """
+    known = mapping()
+    if kind not in known["acceleratorTypes"]:
+        if kind not in {found for found, _ in known["acceleratorMachines"].values()}:
+            raise KeyError(kind)
+        return kind, count, None
+    retired = known["acceleratorTypes"][kind].get("retired")
+    if not retired:
+        return kind, count, None
+    if keep_retired:
+        return kind, count, f"{kind} is {retired}; asked for all the same"
+    found, fewer = known["acceleratorTypes"][kind]["replacement"], min(count, known["acceleratorTypes"][kind]["most"])
+    return found, fewer, f"{count} {kind}: {retired}; {fewer} {found} is used instead"
+
+
+def accelerator_types() -> tuple[str, ...]:
+    """The accelerator types that `accelerator` knows."""
+    known = mapping()
+    return tuple(dict.fromkeys((*known["acceleratorTypes"], *(kind for kind, _ in known["acceleratorMachines"].values()))))
+
+
+def runtime(version: str) -> str:
+    """Why a runtime version of ML Engine is not what runs. Raises KeyError for one that it never had."""
+    for group in mapping()["runtimeVersions"]:
+        if version in group["versions"]:
+            return str(group["retired"])
+    raise KeyError(version)
+
+
+def executor_image(machine: Machine) -> str:
+    """The prebuilt image that runs Python packages on a machine."""
+    kind = machine.accelerator_type or ""
+    chosen: str = mapping()["images"]["tpu" if kind.startswith("TPU") else "gpu" if kind else "cpu"]
+    return chosen
 
 
 def near(name: str) -> list[str]:

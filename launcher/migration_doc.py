@@ -1,0 +1,118 @@
+"""`python -m launcher.migration_doc > docs/migrating-from-ml-engine.md`: the page for users of ML Engine, made from mapping.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from launcher import machines
+
+_INTRODUCTION = """\
+# Migrating from ML Engine
+
+<!-- Made by `python -m launcher.migration_doc` from launcher/mapping.yaml: change that file, not this one. -->
+
+ML Engine, later AI Platform Training, stopped serving training on 2025-01-31. Its command line goes on here: spell `gcloud` as
+`odcloud`, and the job runs on Vertex AI, or on the local cloud after `eval "$(odcloud local env)"`.
+
+```bash
+odcloud ml-engine jobs submit training object_detection_`date +%s` \\
+    --runtime-version 1.2 \\
+    --job-dir=gs://${TRAIN_DIR} \\
+    --packages dist/object_detection-0.1.tar.gz,slim/dist/slim-0.1.tar.gz \\
+    --module-name object_detection.train \\
+    --region us-central1 \\
+    --config ${PATH_TO_LOCAL_YAML_FILE} \\
+    -- \\
+    --train_dir=gs://${TRAIN_DIR} \\
+    --pipeline_config_path=gs://${PIPELINE_CONFIG_PATH}
+```
+
+`odcloud ai-platform …` is the same. `jobs list`, `jobs describe`, `jobs cancel` and `jobs stream-logs` are there, too. No Pulumi
+stack is needed: project and region come from `--project` and `--region`, else from `CLOUDSDK_CORE_PROJECT` and
+`CLOUDSDK_COMPUTE_REGION`, else from `gcloud config`, and only then from the stack.
+
+- `--dry-run` prints the request and sends nothing; `--engine ml-engine --dry-run` prints the one that ML Engine was sent.
+- Flags win over the YAML file. What stands after `--` reaches the program unchanged and in order, then comes `--job-dir`.
+- Local packages are uploaded to `gs://BUCKET/packages/CONTENT-HASH/`, and not again while they are there. BUCKET is
+  `--staging-bucket`, else that of `--job-dir`, else that of a package given as `gs://…`, else the stack's. `--package-path` builds
+  a source distribution first.
+- A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still under
+  way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/train-1.json`.
+- Whatever is not what it was is said as a warning. Overrule it with explicit flags (`--master-machine-type`,
+  `--master-accelerator count=1,type=nvidia-tesla-v100`, `--executor-image-uri`, …), or with `--keep-retired`, which asks for the
+  withdrawn accelerator all the same.
+- `TF_CONFIG` says `chief` where ML Engine said `master`.
+- Refused by name: `hyperparameters`, `encryptionConfig`, `tpuTfVersion`.
+"""
+_FIELDS = (
+    ("`jobId`", "`displayName`, and the label `odcloud-run`; the service gives the job's number"),
+    ("`masterType`, scale tier", "`workerPoolSpecs[0]`, one replica: the chief"),
+    ("`workerType` × `workerCount`", "`workerPoolSpecs[1]`"),
+    ("`parameterServerType` × `parameterServerCount`", "`workerPoolSpecs[2]`"),
+    ("`evaluatorType` × `evaluatorCount`", "`workerPoolSpecs[3]`"),
+    ("`packageUris`, `pythonModule`, `args`", "`pythonPackageSpec`, with an executor image"),
+    ("`masterConfig.imageUri`", "`containerSpec.imageUri`; replicas without an image of their own run it, too"),
+    ("`…Config.acceleratorConfig`", "`machineSpec.acceleratorType`, `.acceleratorCount`"),
+    ("`…Config.diskConfig`", "`diskSpec`"),
+    ("`jobDir`", "`baseOutputDirectory`, and `--job-dir` after the program's arguments"),
+    ("`scheduling.maxRunningTime`", "`scheduling.timeout`"),
+    ("`region`", "the location in the address"),
+    ("`serviceAccount`, `network`, `enableWebAccess`", "the same names"),
+)
+
+
+def page() -> str:
+    """The whole page."""
+    known = machines.mapping()
+    parts = [_INTRODUCTION, "## Fields\n", _table(("`trainingInput`", "custom job"), _FIELDS)]
+    parts += ["## Scale tiers\n", _table(("tier", "worker pools today"), _tiers())]
+    parts += ["## Machine types\n", _table(("ML Engine", "machine today", "why not the same"), _legacy())]
+    families = ((f"`{family}-…`", ", ".join(map(str, sizes))) for family, sizes in known["families"].items())
+    parts += ["Compute Engine's own names stay as they are:\n", _table(("family", "sizes"), families)]
+    parts += ["## Accelerators\n", _table(("ML Engine", "today", "why not the same"), _accelerators())]
+    own = ((f"`{name}`", f"{count} × `{kind}`") for name, (kind, count) in known["acceleratorMachines"].items())
+    parts += ["Machines that come with their accelerators:\n", _table(("machine", "accelerators"), own)]
+    parts += ["## Runtime versions\n", _runtimes()]
+    return "\n".join(parts)
+
+
+def _tiers() -> Iterator[tuple[str, str]]:
+    for tier, pools in machines.mapping()["scaleTiers"].items():
+        said = (f"{role}: {count} × `{kind}`" for role, (kind, count) in pools.items())
+        yield f"`{tier}`", ", ".join(said) or "those of the file and flags"
+
+
+def _legacy() -> Iterator[tuple[str, str, str]]:
+    for name, entry in machines.mapping()["machineTypes"].items():
+        found, _ = machines.machine(name)
+        accelerator = f" + {found.accelerator_count} × `{found.accelerator_type}`" if found.accelerator_type else ""
+        yield f"`{name}`", f"`{found.machine_type}`{accelerator}", f"it had {entry['retired']}" if "retired" in entry else ""
+
+
+def _accelerators() -> Iterator[tuple[str, str, str]]:
+    for kind, entry in machines.mapping()["acceleratorTypes"].items():
+        if "retired" in entry:
+            yield f"`{kind}`", f"`{entry['replacement']}`, at most {entry['most']} a machine", entry["retired"]
+        else:
+            yield f"`{kind}`", f"`{kind}`", ""
+
+
+def _runtimes() -> str:
+    images = machines.mapping()["images"]
+    groups = ((", ".join(group["versions"]), group["retired"]) for group in machines.mapping()["runtimeVersions"])
+    return "\n".join(
+        (
+            _table(("runtime version", "had"), groups),
+            "Programs of all of them run in these images instead, by what the replica's machine has:\n",
+            _table(("machine", "image"), ((kind, f"`{image}`") for kind, image in images.items())),
+        )
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,282 @@
+"""ML Engine: flags and file to the old service's request body, and that body to the job of today. Pure functions.
+
+The old body is a value of its own: `--engine ml-engine` prints it, `--engine vertex` renders the job that it describes. Shapes:
+`GoogleCloudMlV1__Job` in the discovery document `ml.v1`; how the two services' words correspond is mapping.yaml's.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from launcher import machines
+from launcher.errors import UserError
+from launcher.job import Container, Disk, Machine, Pool, Program, PythonPackage, Scheduling, TrainingJob
+
+PREFIXES = {"chief": "master", "worker": "worker", "ps": "parameterServer", "evaluator": "evaluator"}
+"""A role and how the names of its fields begin."""
+
+FLAGS = {
+    "trainingInput.scaleTier": "--scale-tier",
+    "trainingInput.masterType": "--master-machine-type",
+    "trainingInput.workerType": "--worker-machine-type",
+    "trainingInput.workerCount": "--worker-count",
+    "trainingInput.parameterServerType": "--parameter-server-machine-type",
+    "trainingInput.parameterServerCount": "--parameter-server-count",
+    "trainingInput.masterConfig": "--master-accelerator, --master-image-uri",
+    "trainingInput.workerConfig": "--worker-accelerator, --worker-image-uri",
+    "trainingInput.parameterServerConfig": "--parameter-server-accelerator, --parameter-server-image-uri",
+    "trainingInput.runtimeVersion": "--runtime-version",
+    "trainingInput.pythonVersion": "--python-version",
+    "trainingInput.pythonModule": "--module-name",
+    "trainingInput.packageUris": "--packages",
+    "trainingInput.jobDir": "--job-dir",
+    "trainingInput.region": "--region",
+    "trainingInput.serviceAccount": "--service-account",
+    "labels": "--labels",
+}
+# What custom jobs have no word for: refused by name, never dropped.
+_NOT_RENDERED = {
+    "hyperparameters": "hyperparameter tuning is another service today (Vertex AI HyperparameterTuningJob)",
+    "encryptionConfig": "a customer's own encryption key is not rendered",
+}
+_SCHEDULING = {
+    "maxWaitTime": "custom jobs wait until quota allows",
+    "priority": "custom jobs know no priority",
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What overrules the mapping: an image for every Python package, and retired hardware kept as named."""
+
+    executor_image_uri: str | None = None
+    keep_retired: bool = False
+
+
+def check_name(name: str) -> str:
+    """`name`, if ML Engine took it as a job's. Raises UserError."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,127}", name):
+        raise UserError(
+            f"job name {name!r}: must begin with a letter and hold at most 128 letters, digits and underscores, as on ML Engine"
+        )
+    return name
+
+
+def run_id(name: str) -> str:
+    """The run that a job's name means: itself, or, where it cannot be a label, a short form of it that can."""
+    if re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+        return name
+    return f"{name.lower()[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def body(name: str, document: Mapping[str, Any], flags: Mapping[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """The body of ML Engine's `projects.jobs.create`: the file's Job resource, overruled by flags.
+
+    `flags`: values by dotted path (`trainingInput.masterConfig.imageUri`, or a single name for `labels`); None was not given.
+    """
+    job = copy.deepcopy(dict(document))
+    job["jobId"] = check_name(name)
+    training = job.setdefault("trainingInput", {})
+    training.setdefault("enableWebAccess", False)
+    if args:
+        training["args"] = list(args)
+    for path, value in flags.items():
+        if value is None:
+            continue
+        *parents, field = path.split(".")
+        node = job
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[field] = value
+    return job
+
+
+class _Where:
+    """How a message names a field: by file and line if it came from there, else by its flag."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __call__(self, field: str) -> str:
+        path = field if field == "labels" else f"trainingInput.{field}"
+        flag = FLAGS.get(path) or FLAGS.get(path.rpartition(".")[0])
+        return self._places.get(path) or (f"{flag} ({path})" if flag else path)
+
+    def error(self, field: str, message: str) -> UserError:
+        return UserError(f"{self(field)}: {message}")
+
+
+def training_job(
+    job: Mapping[str, Any], region: str, choices: Choices, places: Mapping[str, str]
+) -> tuple[TrainingJob, list[str]]:
+    """The job that an ML Engine body describes, and warnings to show. `places`: see `mlengine_file.Document`.
+
+    Raises UserError.
+    """
+    training, where = job["trainingInput"], _Where(places)
+    for field, why in _NOT_RENDERED.items():
+        if field in training:
+            raise where.error(field, f"{why}; remove it")
+    if "predictionInput" in job:
+        raise UserError("predictionInput: a training job has none; remove it")
+    warnings: list[str] = []
+    pools = tuple(_pools(training, choices, where, warnings))
+    chief = pools[0].program
+    assert chief is not None
+    warnings += _runtime(training, choices, where, pools)
+    scheduling = training.get("scheduling", {})
+    for field, why in _SCHEDULING.items():
+        if field in scheduling:
+            warnings.append(f"{where(f'scheduling.{field}')}: has no effect: {why}")
+    if "useChiefInTfConfig" in training:
+        warnings.append(f"{where('useChiefInTfConfig')}: has no effect: Vertex AI's TF_CONFIG always says chief, not master")
+    for key, value in job.get("labels", {}).items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
+            raise where.error(
+                "labels",
+                f"{key}={value}: at most 63 lower-case letters, digits, _ and -, and the key begins with a letter",
+            )
+    made = TrainingJob(
+        run=run_id(job["jobId"]),
+        display_name=job["jobId"],
+        region=region,
+        pools=pools,
+        program=chief,
+        output_uri=training.get("jobDir"),
+        service_account=training.get("serviceAccount"),
+        labels=dict(job.get("labels", {})),
+        scheduling=Scheduling(timeout=scheduling.get("maxRunningTime")),
+        network=training.get("network"),
+        enable_web_access=training["enableWebAccess"] or None,
+    )
+    return made, list(dict.fromkeys(warnings))
+
+
+def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warnings: list[str]) -> Iterator[Pool]:
+    for role, field, kind, count in _asked(training, where):
+        prefix = PREFIXES[role]
+        config = training.get(f"{prefix}Config", {})
+        try:
+            machine, warning = machines.machine(kind, choices.keep_retired)
+        except KeyError:
+            near = ", ".join(machines.near(kind))
+            raise where.error(field, f"unknown machine type {kind!r}; near it: {near}") from None
+        if warning:
+            overrule = f"overrule it with {FLAGS.get(f'trainingInput.{prefix}Type', prefix + 'Type')} and an accelerator"
+            keep = (
+                ""
+                if choices.keep_retired or "was" not in machines.mapping()["machineTypes"].get(kind, {})
+                else ", or keep it with --keep-retired"
+            )
+            warnings.append(f"{where(field)}: {warning}" + ("" if choices.keep_retired else f"; {overrule}{keep}"))
+        if "acceleratorConfig" in config:
+            machine, more = _accelerated(machine, config["acceleratorConfig"], f"{prefix}Config", choices, where)
+            warnings += more
+        if "tpuTfVersion" in config:
+            raise where.error(
+                f"{prefix}Config.tpuTfVersion", "not rendered; remove it and choose an image with --executor-image-uri"
+            )
+        disk = config.get("diskConfig")
+        yield Pool(
+            role,
+            machine,
+            count,
+            disk=Disk(disk.get("bootDiskType"), disk.get("bootDiskSizeGb")) if disk else None,
+            program=_program(training, prefix, machine, choices, where),
+        )
+
+
+def _asked(training: Mapping[str, Any], where: _Where) -> Iterator[tuple[str, str, str, int]]:
+    """(role, the field to blame, machine type, count) of each pool that is not empty; the chief's first. Raises UserError."""
+    given = {
+        role: (training.get(f"{prefix}Type"), 1 if role == "chief" else int(training.get(f"{prefix}Count", 0)))
+        for role, prefix in PREFIXES.items()
+    }
+    own = [field for prefix in PREFIXES.values() for field in (f"{prefix}Type", f"{prefix}Count") if field in training]
+    tier = training.get("scaleTier") or ("CUSTOM" if own else "BASIC")
+    if tier != "CUSTOM":
+        if own:
+            raise where.error(own[0], f"scale tier {tier} sets the machines; choose CUSTOM or remove {own[0]}")
+        for role, (kind, count) in machines.mapping()["scaleTiers"][tier].items():
+            yield role, "scaleTier", kind, count
+        return
+    if not training.get("masterType"):
+        raise where.error("masterType", "missing; machines of your own choice need a master, for example standard")
+    for role, (kind, count) in given.items():
+        prefix = PREFIXES[role]
+        if count and not kind:
+            raise where.error(f"{prefix}Type", f"missing, while {prefix}Count is {count}; add, for example, standard")
+        if kind and role != "chief" and f"{prefix}Count" not in training:
+            raise where.error(f"{prefix}Count", f"missing, while {prefix}Type is {kind}; add a count")
+    if given["ps"][1] and not given["worker"][1]:
+        raise where.error("parameterServerCount", "parameter servers serve workers, and there are none; add workers")
+    for role, (kind, count) in given.items():
+        if kind and count:
+            yield role, f"{PREFIXES[role]}Type", kind, count
+
+
+def _accelerated(
+    machine: Machine, config: Mapping[str, Any], field: str, choices: Choices, where: _Where
+) -> tuple[Machine, list[str]]:
+    """A machine with the accelerators that were asked for, in place of those it would have had."""
+    path, kind = f"{field}.acceleratorConfig", str(config.get("type", ""))
+    count = int(config.get("count", 1))
+    try:
+        found, number, warning = machines.accelerator(kind, count, choices.keep_retired)
+    except KeyError:
+        known = ", ".join(machines.accelerator_types())
+        raise where.error(path, f"unknown accelerator type {kind!r}; one of {known}") from None
+    if count < 1:
+        raise where.error(path, f"count must be 1 or more, not {count}")
+    text = f"{where(path)}: {warning}" + ("" if choices.keep_retired else "; keep it with --keep-retired")
+    return Machine(machine.machine_type, found, number), [text] if warning else []
+
+
+def _program(training: Mapping[str, Any], prefix: str, machine: Machine, choices: Choices, where: _Where) -> Program:
+    """What a pool's replicas run. Raises UserError."""
+    args = list(training.get("args", ()))
+    job_dir = training.get("jobDir")
+    if job_dir is not None:
+        if not re.fullmatch(r"gs://[^/\s]+(/[^\r\n]*)?", job_dir):
+            raise where.error("jobDir", f"must be gs://BUCKET/FOLDER, not {job_dir!r}")
+        if not any(arg == "--job-dir" or arg.startswith("--job-dir=") for arg in args):
+            args += ["--job-dir", job_dir]  # as ML Engine did, after the program's own
+    # Replicas without an image of their own run the master's.
+    config = {**training.get("masterConfig", {}), **training.get(f"{prefix}Config", {})}
+    if "imageUri" in config:
+        own = training.get(f"{prefix}Config", {})
+        said = config if "imageUri" not in own else own
+        return Container(config["imageUri"], tuple(said.get("containerCommand", ())), tuple(said.get("containerArgs", args)))
+    for field in ("pythonModule", "packageUris"):
+        if not training.get(field):
+            raise where.error(field, "missing; name the program's module and packages, or an image with --master-image-uri")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", training["pythonModule"]):
+        raise where.error("pythonModule", f"{training['pythonModule']!r} is no name of a Python module")
+    return PythonPackage(
+        executor_image_uri=choices.executor_image_uri or machines.executor_image(machine),
+        package_uris=tuple(training["packageUris"]),
+        python_module=training["pythonModule"],
+        args=tuple(args),
+    )
+
+
+def _runtime(training: Mapping[str, Any], choices: Choices, where: _Where, pools: Sequence[Pool]) -> Iterator[str]:
+    """What is said of the runtime and Python versions. Raises UserError for a version that there never was."""
+    images = [pool.program.executor_image_uri for pool in pools if isinstance(pool.program, PythonPackage)]
+    version = training.get("runtimeVersion")
+    if version:
+        try:
+            retired = machines.runtime(version)
+        except KeyError:
+            known = ", ".join(version for group in machines.mapping()["runtimeVersions"] for version in group["versions"])
+            raise where.error("runtimeVersion", f"ML Engine had no runtime {version!r}; one of {known}") from None
+        if images and not choices.executor_image_uri:
+            used = " and ".join(dict.fromkeys(images))
+            yield (f"{where('runtimeVersion')}: {version} had {retired}; now: {used}; overrule it with --executor-image-uri")
+    if images and training.get("pythonVersion") and not choices.executor_image_uri:
+        yield f"{where('pythonVersion')}: has no effect: the image brings its own Python (3.10)"

@@ -1,0 +1,239 @@
+"""`odcloud ml-engine …` and `odcloud ai-platform …`: gcloud's old command line, flag by flag. Thin; see mlengine_jobs.py.
+
+Flags and their meaning are those of `gcloud ai-platform jobs submit training`'s reference, and a few of odcloud's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from launcher import mlengine, mlengine_jobs
+from launcher.place import Place
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Submit(click.Command):
+    """Everything after the first `--` is the program's, whatever it looks like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = args.index("--") if "--" in args else len(args)
+        ctx.meta["program_args"] = tuple(args[own + 1 :])
+        return super().parse_args(ctx, args[:own])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- PROGRAM_ARGS]..."]
+
+
+class _Pairs(click.ParamType):
+    """KEY=VALUE,KEY=VALUE"""
+
+    name = "KEY=VALUE,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        pairs = [item.partition("=") for item in str(value).split(",") if item]
+        for key, equals, _ in pairs:
+            if not key or not equals:
+                self.fail(f"{value!r}: write KEY=VALUE,KEY=VALUE", param, ctx)
+        return {key: text for key, _, text in pairs}
+
+
+class _Accelerator(click.ParamType):
+    """count=N,type=TYPE as ML Engine's AcceleratorConfig"""
+
+    name = "count=N,type=TYPE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        fields = dict(item.partition("=")[::2] for item in str(value).split(","))
+        if not set(fields) <= {"count", "type"} or not fields.get("type"):
+            self.fail(f"{value!r}: write count=1,type=nvidia-tesla-t4", param, ctx)
+        count = fields.get("count", "1")
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", count):
+            self.fail(f"{value!r}: count must be a whole number from 1 on", param, ctx)
+        return {"count": count, "type": fields["type"].upper().replace("-", "_")}
+
+
+class _Tier(click.ParamType):
+    """A scale tier in gcloud's two spellings: basic-gpu and BASIC_GPU"""
+
+    name = "TIER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from launcher import machines
+
+        tier, tiers = str(value).upper().replace("-", "_"), machines.mapping()["scaleTiers"]
+        if tier not in tiers:
+            self.fail(f"{value!r} is not one of {', '.join(tiers)}", param, ctx)
+        return tier
+
+
+def _places(function: _Function) -> _Function:
+    for option in (
+        click.option("--stack", metavar="NAME", help="The Pulumi stack to ask for what flags and environment do not say."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, help="Taken for gcloud's sake; nothing is ever asked."),
+        click.option("--region", metavar="REGION", help="Where the jobs run, for example us-central1."),
+        click.option("--project", metavar="PROJECT", help="The Google Cloud project; by default as for gcloud."),
+    ):
+        function = option(function)
+    return function
+
+
+_format = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the result.")
+
+
+@click.group(context_settings=CONTEXT)
+def group() -> None:
+    """ML Engine's commands, on the service of today."""
+
+
+@group.group()
+def jobs() -> None:
+    """Submit, list, describe and cancel jobs."""
+
+
+@jobs.group()
+def submit() -> None:
+    """Submit a job."""
+
+
+@submit.command(cls=_Submit)
+@click.argument("name", metavar="JOB")
+@_places
+@click.option("--job-dir", metavar="gs://…", help="Where the job writes: base output directory, and --job-dir of the program.")
+@click.option("--packages", metavar="FILE,…", help="Packages of this machine, or gs://; uploaded by content, none twice.")
+@click.option(
+    "--package-path", type=click.Path(path_type=Path), metavar="DIR", help="A package's folder, to be built and uploaded."
+)
+@click.option("--module-name", metavar="MODULE", help="The Python module to run.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="ML Engine's YAML; flags win over it.")
+@click.option("--runtime-version", metavar="VERSION", help="ML Engine's runtime; today's image for it is used, and told.")
+@click.option("--python-version", metavar="VERSION", help="ML Engine's Python; the image decides today.")
+@click.option("--scale-tier", type=_Tier(), help="BASIC, STANDARD_1, PREMIUM_1, BASIC_GPU, BASIC_TPU or CUSTOM.")
+@click.option("--master-machine-type", metavar="TYPE")
+@click.option("--master-accelerator", type=_Accelerator())
+@click.option("--master-image-uri", metavar="IMAGE", help="A container to run instead of packages.")
+@click.option("--worker-machine-type", metavar="TYPE")
+@click.option("--worker-count", type=click.IntRange(min=0), metavar="N")
+@click.option("--worker-accelerator", type=_Accelerator())
+@click.option("--worker-image-uri", metavar="IMAGE")
+@click.option("--parameter-server-machine-type", metavar="TYPE")
+@click.option("--parameter-server-count", type=click.IntRange(min=0), metavar="N")
+@click.option("--parameter-server-accelerator", type=_Accelerator())
+@click.option("--parameter-server-image-uri", metavar="IMAGE")
+@click.option(
+    "--staging-bucket", metavar="gs://BUCKET", help="Where packages go; by default --job-dir's, else the stack's bucket."
+)
+@click.option("--labels", type=_Pairs())
+@click.option("--service-account", metavar="EMAIL", help="The account that the job runs as.")
+@click.option("--network", metavar="NETWORK", help="The VPC network that the job is peered to.")
+@click.option("--enable-web-access", is_flag=True, help="Allow interactive shells into the replicas.")
+@click.option("--use-chief-in-tf-config", type=bool, metavar="BOOL", help="No effect: it is chief today, always.")
+@click.option("--async", "asynchronous", is_flag=True, help="Return when the job is submitted (the default).")
+@click.option("--stream-logs", is_flag=True, help="Show the log until the job ends; the exit code tells its result.")
+@click.option("--engine", type=click.Choice(["vertex", "ml-engine"]), default="vertex", help="Whose request to render.")
+@click.option("--dry-run", is_flag=True, help="Print the request's body as JSON; upload and send nothing.")
+@click.option("--executor-image-uri", metavar="IMAGE", help="The image that runs the packages, instead of the mapping's.")
+@click.option("--keep-retired", is_flag=True, help="Ask for withdrawn accelerators all the same, for Google to judge.")
+@click.pass_context
+def training(ctx: click.Context, /, **given: Any) -> int:
+    """Submit a training job. What follows `--` is handed to the program, unchanged and in order."""
+    if given["asynchronous"] and given["stream_logs"]:
+        raise click.UsageError("--async and --stream-logs exclude each other", ctx)
+    if given["enable_web_access"]:
+        given["access"] = True
+    flags = {f"trainingInput.{path}": given.get(name) for path, name in _FIELDS.items()}
+    for path in ("workerCount", "parameterServerCount"):
+        count = flags[f"trainingInput.{path}"]
+        flags[f"trainingInput.{path}"] = None if count is None else str(count)
+    return mlengine_jobs.submit(
+        mlengine_jobs.Submission(
+            command=_command(ctx),
+            name=given["name"],
+            args=ctx.meta["program_args"],
+            flags={**flags, "labels": given["labels"]},
+            config=given["config"],
+            package_path=given["package_path"],
+            packages=[name for name in (given["packages"] or "").split(",") if name],
+            project=given["project"],
+            region=given["region"],
+            staging_bucket=given["staging_bucket"],
+            stack=given["stack"],
+            choices=mlengine.Choices(given["executor_image_uri"], given["keep_retired"]),
+            engine=given["engine"],
+            dry_run=given["dry_run"],
+            stream_logs=given["stream_logs"],
+        )
+    )
+
+
+_FIELDS = {
+    "jobDir": "job_dir",
+    "pythonModule": "module_name",
+    "runtimeVersion": "runtime_version",
+    "pythonVersion": "python_version",
+    "scaleTier": "scale_tier",
+    "masterType": "master_machine_type",
+    "masterConfig.acceleratorConfig": "master_accelerator",
+    "masterConfig.imageUri": "master_image_uri",
+    "workerType": "worker_machine_type",
+    "workerCount": "worker_count",
+    "workerConfig.acceleratorConfig": "worker_accelerator",
+    "workerConfig.imageUri": "worker_image_uri",
+    "parameterServerType": "parameter_server_machine_type",
+    "parameterServerCount": "parameter_server_count",
+    "parameterServerConfig.acceleratorConfig": "parameter_server_accelerator",
+    "parameterServerConfig.imageUri": "parameter_server_image_uri",
+    "serviceAccount": "service_account",
+    "network": "network",
+    "enableWebAccess": "access",
+    "useChiefInTfConfig": "use_chief_in_tf_config",
+}
+"""A field of TrainingInput and the flag that sets it."""
+
+
+def _command(ctx: click.Context) -> str:
+    return ctx.find_root().info_name or "odcloud ml-engine"
+
+
+@jobs.command("list")
+@_places
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
+@_format
+def list_jobs(project: str | None, region: str | None, stack: str | None, limit: int | None, form: str) -> int:
+    """List the jobs, the newest first."""
+    return mlengine_jobs.show_list(Place.of(project, region, (), stack), form, limit)
+
+
+@jobs.command()
+@click.argument("name", metavar="JOB")
+@_places
+@_format
+def describe(name: str, project: str | None, region: str | None, stack: str | None, form: str) -> int:
+    """Describe a job and its replicas."""
+    return mlengine_jobs.describe(Place.of(project, region, (), stack), name, form)
+
+
+@jobs.command()
+@click.argument("name", metavar="JOB")
+@_places
+def cancel(name: str, project: str | None, region: str | None, stack: str | None) -> int:
+    """Cancel a job."""
+    return mlengine_jobs.cancel(Place.of(project, region, (), stack), name)
+
+
+@jobs.command("stream-logs")
+@click.argument("name", metavar="JOB")
+@_places
+def stream_logs(name: str, project: str | None, region: str | None, stack: str | None) -> int:
+    """Show a job's log until it ends; the exit code tells its result."""
+    return mlengine_jobs.stream_logs(Place.of(project, region, (), stack), name)

@@ -1,0 +1,237 @@
+"""`odcloud ml-engine jobs …`: the old command's verbs on the service of today.
+
+A job's name is unique, as it was on ML Engine. Vertex AI does not see to it, so the launch's record does (runs.py): a name that
+has a record or a job is refused, with two exceptions. The very same submission while its job is under way finds that job and
+makes no other: a script that is run again after its answer was lost. And a submission that made no job leaves its name free.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher import mlengine, mlengine_file, packages, runs, vertex, watch
+from launcher.errors import UserError
+from launcher.job import TrainingJob
+from launcher.logs import Reader, clean
+from launcher.place import Place
+from launcher.session import Session
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the command line says. `flags`: see `mlengine.body`."""
+
+    command: str
+    name: str
+    args: Sequence[str] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
+    package_path: Path | None = None
+    packages: Sequence[str] = ()
+    project: str | None = None
+    region: str | None = None
+    staging_bucket: str | None = None
+    stack: str | None = None
+    choices: mlengine.Choices = field(default_factory=mlengine.Choices)
+    engine: str = "vertex"
+    dry_run: bool = False
+    stream_logs: bool = False
+
+
+def submit(given: Submission) -> int:
+    """Submits a training job; returns the exit code."""
+    mlengine.check_name(given.name)
+    if given.engine == "ml-engine" and not given.dry_run:
+        raise UserError(
+            "--engine ml-engine: ML Engine has stopped serving training; add --dry-run to see its request, "
+            "or leave --engine out to run the job on Vertex AI"
+        )
+    document = mlengine_file.read(given.config) if given.config else mlengine_file.Document()
+    in_file = document.job.get("trainingInput", {})
+    names = packages.check(given.packages)
+    place = Place.of(
+        given.project,
+        given.region or in_file.get("region"),
+        [
+            given.staging_bucket,
+            given.flags.get("trainingInput.jobDir") or in_file.get("jobDir"),
+            next((name for name in [*names, *in_file.get("packageUris", ())] if name.startswith("gs://")), None),
+        ],
+        given.stack,
+    )
+    found: list[packages.Local | str] = []
+    if given.package_path:
+        found.append(packages.Local(*packages.build(given.package_path), place.need("bucket")))
+    found += [name if name.startswith("gs://") else packages.local(name, place.need("bucket")) for name in names]
+    uris = [one if isinstance(one, str) else one.uri for one in found]
+    flags = {
+        **given.flags,
+        "trainingInput.packageUris": uris or None,
+        "trainingInput.region": place.need("region"),
+    }
+    old = mlengine.body(given.name, document.job, flags, given.args)
+    if given.engine == "ml-engine":
+        print(json.dumps(old, indent=2))
+        return 0
+    # A place that a flag gave is not where the file says.
+    places = {path: said for path, said in document.places.items() if flags.get(path) is None}
+    job, warnings = mlengine.training_job(old, place.need("region"), given.choices, places)
+    for warning in warnings:
+        _say(f"warning: {warning}")
+    if given.dry_run:
+        print(json.dumps(vertex.custom_job(job), indent=2))
+        return 0
+    session = place.session()
+    for package in found:
+        if isinstance(package, packages.Local) and packages.upload(session.google, package):
+            _say(f"uploaded {package.name} to {package.uri}")
+    launched = _launch(session, job)
+    return _submitted(session, launched, given)
+
+
+def _launch(session: Session, job: TrainingJob) -> runs.Launched:
+    try:
+        return runs.launch(session, job, _say, new_run=True)
+    except runs.RunTaken:
+        pass
+    body, earlier = vertex.custom_job(job), _record(session, job.run)
+    same = _core(earlier.get("request", {})) == _core(body)
+    there = [one for one in session.jobs(display_name=job.display_name) if vertex.run(one) == job.run]
+    if there:
+        if same and vertex.state(there[0]) not in (*vertex.ENDED, vertex.CANCELLING):
+            return runs.Launched(there[0], adopted=True)
+    elif not earlier.get("job") and (same or earlier.get("error")):
+        return runs.launch(session, job, _say)  # a launch that made no job, or was killed before it could
+    state = f" (job {vertex.number(there[0])}, {vertex.state(there[0])})" if there else ""
+    raise UserError(
+        f"job {job.display_name} exists already{state}: a name is used once, as on ML Engine (409 ALREADY_EXISTS); "
+        "submit under another name, for example with `date +%s` at its end"
+    )
+
+
+def _core(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two submissions the same: all but the labels that a launch adds by itself."""
+    labels = {key: value for key, value in request.get("labels", {}).items() if not key.startswith("odcloud-")}
+    return {**request, "labels": labels}
+
+
+def _record(session: Session, run: str) -> dict[str, Any]:
+    """The newest launch record of a run; {} when there is none that can be read."""
+    names = [item["name"] for item in session.objects(f"runs/{run}/train-")]
+    if not names:
+        return {}
+    newest = max(names, key=lambda name: (len(name), name))
+    try:
+        found = json.loads(session.google.download(session.outputs.bucket, newest))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _submitted(session: Session, launched: runs.Launched, given: Submission) -> int:
+    job = launched.job
+    state = vertex.state(job)
+    if launched.adopted:
+        _say(f"Job [{given.name}] is under way already: the same submission made it.")
+    else:
+        _say(f"Job [{given.name}] submitted successfully.")
+    if given.stream_logs:
+        return _stream(session, job)
+    _say(
+        "Your job is still active. You may view the status of your job with the command\n\n"
+        f"  $ {given.command} jobs describe {given.name}\n\n"
+        "or continue streaming the logs with the command\n\n"
+        f"  $ {given.command} jobs stream-logs {given.name}\n"
+    )
+    print(f"jobId: {given.name}\nstate: {state}", flush=True)
+    return 0
+
+
+def show_list(place: Place, form: str, limit: int | None) -> int:
+    """The jobs that odcloud launched, the newest first."""
+    found = [job for job in place.session(bucket=False).jobs() if vertex.run(job)][:limit]
+    if form == "json":
+        print(json.dumps([_resource(job) for job in found], indent=2))
+        return 0
+    rows = [("JOB_ID", "STATUS", "CREATED")]
+    rows += [(str(job["displayName"]), vertex.state(job), str(job["createTime"])[:19]) for job in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def describe(place: Place, name: str, form: str) -> int:
+    """One job, its replicas included."""
+    session = place.session(bucket=False)
+    view = watch.snapshot(session, session.find(name))
+    found = {**_resource(view.job), "replicas": view.facts()["replicas"]}
+    if form == "json":
+        print(json.dumps(found, indent=2))
+        return 0
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(found, sys.stdout)
+    return 0
+
+
+def cancel(place: Place, name: str) -> int:
+    """Asks for a job's end, and does not wait for it."""
+    session = place.session(bucket=False)
+    job = session.find(name)
+    if vertex.state(job) in vertex.ENDED:
+        _say(f"Job [{name}] has ended: {vertex.state(job)}.")
+        return 0
+    session.cancel(vertex.number(job))
+    _say(f"Job [{name}] is being cancelled.")
+    return 0
+
+
+def stream_logs(place: Place, name: str) -> int:
+    """A job's log until it ends; 0 if it succeeded, else 1."""
+    session = place.session(bucket=False)
+    return _stream(session, session.find(name))
+
+
+def _stream(session: Session, job: dict[str, Any]) -> int:
+    reader = Reader(session, job)
+    delay = watch.FIRST_POLL
+    while True:
+        ended = vertex.state(job) in vertex.ENDED  # the state first: what is read after an end is all there is
+        for entry in reader.new():
+            for line in clean(entry.message).splitlines() or [""]:
+                print(f"{entry.severity}\t{entry.time[:19]}\t{entry.replica}\t{line}")
+        sys.stdout.flush()
+        if ended:
+            _say(f"Job [{job['displayName']}]: {vertex.state(job)}")
+            return 0 if vertex.state(job) == vertex.SUCCEEDED else 1
+        time.sleep(delay)
+        delay = min(delay * 1.2, watch.SLOWEST_POLL)
+        job = session.get(vertex.number(job))
+
+
+def _resource(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A custom job in the old resource's words; its state is the service's own."""
+    found = {
+        "jobId": job["displayName"],
+        "customJob": job["name"],
+        "state": vertex.state(job),
+        "createTime": job.get("createTime"),
+        "startTime": job.get("startTime"),
+        "endTime": job.get("endTime"),
+        "errorMessage": (job.get("error") or {}).get("message"),
+        "labels": dict(job.get("labels", {})),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,166 @@
+"""The old page's two commands, as they stand there, on a local cloud: no stack, no Pulumi project, the user's own packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import old_page
+import pytest
+from launcher_stage import Stage
+
+BUCKET = "old-shell"
+
+
+class Shell:
+    """A shell in the research folder, with what `odcloud local env` gives and the page's own variables."""
+
+    def __init__(self, stage: Stage, folder: Path) -> None:
+        self.folder = old_page.research(folder)
+        self.buckets = stage.folder / ".odcloud" / "buckets"
+        self.environment = {
+            **stage.environment,
+            "TRAIN_DIR": f"{BUCKET}/train",
+            "EVAL_DIR": f"{BUCKET}/eval",
+            "PIPELINE_CONFIG_PATH": f"{BUCKET}/pipeline.config",
+            "PATH_TO_LOCAL_YAML_FILE": "cloud.yaml",
+        }
+
+    def run(self, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def succeed(self, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = self.run(text, **environment)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def package(self, name: str, program: str) -> None:
+        """A package with a module `run`, in a folder that has no setup.py."""
+        folder = self.folder / "apart" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+        (folder / "run.py").write_text(program)
+
+    def uploads(self) -> dict[str, int]:
+        """The packages in the bucket and when each was written."""
+        return {path.name: path.stat().st_mtime_ns for path in (self.buckets / BUCKET / "packages").glob("*/*")}
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    stage = Stage(tmp_path_factory.mktemp("stage"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in stage.environment.items():
+                patch.setenv(name, value)
+            google = stage.session().google
+            google.call("storage.buckets.insert", project="odcloud-local", body={"name": BUCKET})
+            google.upload(BUCKET, "pipeline.config", b"model { ssd }", "text/plain", if_generation=0)
+        yield Shell(stage, tmp_path_factory.mktemp("research"))
+    finally:
+        stage.close()
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines())  # type: ignore[misc]
+
+
+def state(shell: Shell, name: str) -> Any:
+    return json.loads(shell.succeed(f"odcloud ml-engine jobs describe {name} --format json").stdout)["state"]
+
+
+@pytest.mark.slow
+def test_both_commands_as_they_stand(shell: Shell) -> None:
+    """Packaging, training with 1 master, 9 workers and 3 parameter servers, evaluation."""
+    shell.succeed(old_page.block("setup.py sdist"))
+    submitted = shell.succeed(old_page.command("object_detection.train"))
+    training = answer(submitted)["jobId"]
+    assert training.startswith("object_detection_1")
+    assert "standard_gpu was one NVIDIA K80, which Google has withdrawn" in submitted.stderr
+    assert f"odcloud ml-engine jobs stream-logs {training}" in submitted.stderr
+    streamed = shell.succeed(f"odcloud ml-engine jobs stream-logs {training}")
+    assert streamed.stdout.count("pipeline says model { ssd }") == 13
+    assert "chief\tstep 1: saved a checkpoint" in streamed.stdout
+    described = json.loads(shell.succeed(f"odcloud ai-platform jobs describe {training} --format json").stdout)
+    assert described["state"] == "SUCCEEDED"
+    names = [replica["name"] for replica in described["replicas"]]
+    assert names == ["chief", *(f"worker-{n}" for n in range(9)), *(f"ps-{n}" for n in range(3))]
+    assert (shell.buckets / BUCKET / "train" / "model.ckpt-1.index").exists()
+    before = shell.uploads()
+    assert set(before) == {"object_detection-0.1.tar.gz", "slim-0.1.tar.gz"}
+
+    evaluation = answer(shell.succeed(old_page.command("object_detection.eval")))["jobId"]
+    assert evaluation.startswith("object_detection_eval_1")
+    assert "evaluated model.ckpt-1" in shell.succeed(f"odcloud ml-engine jobs stream-logs {evaluation}").stdout
+    assert (shell.buckets / BUCKET / "eval" / "events.out.tfevents.1.host").exists()
+    assert shell.uploads() == before  # nothing is uploaded twice
+
+    listed = shell.succeed("odcloud ml-engine jobs list").stdout.split()
+    assert listed.index(evaluation) < listed.index(training)
+
+
+def test_a_name_is_used_once(shell: Shell) -> None:
+    shell.package("wait", "import time\nprint('waiting', flush=True)\ntime.sleep(600)\n")
+    submit = (
+        f"odcloud ml-engine jobs submit training Once_{os.getpid()} --package-path apart/wait --module-name wait.run "
+        f"--staging-bucket gs://{BUCKET} --scale-tier basic --region us-central1"
+    )
+    name = answer(shell.succeed(submit))["jobId"]
+    again = shell.succeed(submit)
+    assert "is under way already" in again.stderr
+    assert shell.uploads().keys() >= {"wait-0.0.0.tar.gz"}
+    other = shell.run(f"{submit} -- --steps=1")
+    assert other.returncode == 2
+    assert f"odcloud: error: job {name} exists already" in other.stderr and "409" in other.stderr
+
+    shell.succeed(f"odcloud ml-engine jobs cancel {name}")
+    deadline = time.monotonic() + 60
+    while state(shell, name) != "CANCELLED":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    ended = shell.run(submit)
+    assert ended.returncode == 2 and "CANCELLED" in ended.stderr
+    listed = json.loads(shell.succeed("odcloud ml-engine jobs list --format json").stdout)
+    assert [job["jobId"] for job in listed].count(name) == 1
+    # A package is built elsewhere: nothing is left beside its sources.
+    assert sorted(path.name for path in (shell.folder / "apart" / "wait").iterdir()) == ["__init__.py", "run.py"]
+
+
+def test_a_program_that_fails_ends_the_stream_with_1(shell: Shell) -> None:
+    shell.package("broken", "raise ValueError('the boxes have no corners')\n")
+    done = shell.run(
+        f"odcloud ai-platform jobs submit training broken_{os.getpid()} --package-path apart/broken --module-name broken.run "
+        f"--staging-bucket {BUCKET} --region us-central1 --stream-logs"
+    )
+    assert done.returncode == 1
+    assert "ValueError: the boxes have no corners" in done.stdout
+    assert "FAILED" in done.stderr
+
+
+def test_dry_runs_send_and_upload_nothing(shell: Shell) -> None:
+    before = shell.uploads()
+    nobody = "http://127.0.0.1:9/"
+    (shell.folder / "tiny-0.1.tar.gz").write_bytes(b"no package, but never opened")
+    done = shell.succeed(
+        "odcloud ml-engine jobs submit training dry --packages tiny-0.1.tar.gz --module-name tiny.run --dry-run "
+        f"--job-dir gs://{BUCKET}/dry --region us-central1",
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM=nobody,
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE=nobody,
+    )
+    (uri,) = json.loads(done.stdout)["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["packageUris"]
+    assert uri.startswith(f"gs://{BUCKET}/packages/") and uri.endswith("/tiny-0.1.tar.gz")
+    assert done.stderr == ""
+    assert shell.uploads() == before
