@@ -1,4 +1,4 @@
-"""`python -m launcher.migration_doc > docs/migrating-from-ml-engine.md`: the page for users of ML Engine, made from mapping.yaml."""
+"""`python -m launcher.migration_doc > docs/migrating-from-ml-engine.md`: the page for ML Engine's users, from mapping.yaml."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ odcloud ml-engine jobs submit training object_detection_`date +%s` \\
     --pipeline_config_path=gs://${PIPELINE_CONFIG_PATH}
 ```
 
-`odcloud ai-platform …` is the same. `jobs list`, `jobs describe`, `jobs cancel` and `jobs stream-logs` are there, too. No Pulumi
-stack is needed: project and region come from `--project` and `--region`, else from `CLOUDSDK_CORE_PROJECT` and
-`CLOUDSDK_COMPUTE_REGION`, else from `gcloud config`, and only then from the stack.
+`odcloud ai-platform …` is the same. `jobs list`, `jobs describe`, `jobs cancel` and `jobs stream-logs` are there, too. No
+Pulumi stack is needed: project and region come from `--project` and `--region`, else from `CLOUDSDK_CORE_PROJECT` and
+`CLOUDSDK_COMPUTE_REGION`, else from `gcloud config`, and only then from the stack. What the page's two commands showed on a
+local cloud is in [old-page-transcript.md](old-page-transcript.md).
 
 - `--dry-run` prints the request and sends nothing; `--engine ml-engine --dry-run` prints the one that ML Engine was sent.
 - Flags win over the YAML file. What stands after `--` reaches the program unchanged and in order, then comes `--job-dir`.
 - Local packages are uploaded to `gs://BUCKET/packages/CONTENT-HASH/`, and not again while they are there. BUCKET is
-  `--staging-bucket`, else that of `--job-dir`, else that of a package given as `gs://…`, else the stack's. `--package-path` builds
-  a source distribution first.
-- A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still under
-  way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/train-1.json`.
+  `--staging-bucket`, else that of `--job-dir`, else that of a package given as `gs://…`, else the stack's. `--package-path`
+  builds a source distribution first.
+- A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still
+  under way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/train-1.json`.
 - Whatever is not what it was is said as a warning. Overrule it with explicit flags (`--master-machine-type`,
-  `--master-accelerator count=1,type=nvidia-tesla-v100`, `--executor-image-uri`, …), or with `--keep-retired`, which asks for the
-  withdrawn accelerator all the same.
+  `--master-accelerator count=1,type=nvidia-tesla-v100`, `--executor-image-uri`, …), or with `--keep-retired`, which asks for
+  the withdrawn accelerator all the same.
 - `TF_CONFIG` says `chief` where ML Engine said `master`.
 - Refused by name: `hyperparameters`, `encryptionConfig`, `tpuTfVersion`.
 """

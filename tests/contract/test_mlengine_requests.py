@@ -1,0 +1,365 @@
+"""What becomes of ML Engine's words: both recorded bodies, and every machine type, scale tier, accelerator and runtime."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from discovery_check import check_request
+
+from launcher import machines, mlengine, mlengine_file, vertex
+from launcher.errors import UserError
+from launcher.job import Machine
+from launcher.mlengine_cli import group
+from localcloud.services.vertex_validation import violations
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "ml-engine"
+COMMON = [
+    "--runtime-version",
+    "1.2",
+    "--job-dir=gs://my-bucket/train",
+    "--packages",
+    "gs://my-bucket/pkg/object_detection-0.1.tar.gz,gs://my-bucket/pkg/slim-0.1.tar.gz",
+    "--region",
+    "us-central1",
+]
+COMMANDS = {
+    "train": [
+        "object_detection_1511000000",
+        *COMMON,
+        "--module-name",
+        "object_detection.train",
+        "--config",
+        str(FIXTURES / "train.yaml"),
+        "--",
+        "--train_dir=gs://my-bucket/train",
+        "--pipeline_config_path=gs://my-bucket/pipeline.config",
+    ],
+    "eval": [
+        "object_detection_eval_1511000000",
+        *COMMON,
+        "--module-name",
+        "object_detection.eval",
+        "--scale-tier",
+        "BASIC_GPU",
+        "--",
+        "--checkpoint_dir=gs://my-bucket/train",
+        "--eval_dir=gs://my-bucket/eval",
+        "--pipeline_config_path=gs://my-bucket/pipeline.config",
+    ],
+}
+
+
+def dry_run(*arguments: str) -> tuple[dict[str, Any], list[str]]:
+    """The body that a submission would send, and its warnings."""
+    own = arguments.index("--") if "--" in arguments else len(arguments)
+    line = ["jobs", "submit", "training", *arguments[:own], "--dry-run", *arguments[own:]]
+    done = CliRunner().invoke(group, line, standalone_mode=False, catch_exceptions=False)
+    return json.loads(done.stdout), done.stderr.splitlines()
+
+
+def checked(body: dict[str, Any]) -> dict[str, Any]:
+    """A custom job, held against the document and against what the service refuses beyond it."""
+    parent = {"parent": "projects/p/locations/us-central1"}
+    check_request("aiplatform", "v1", "aiplatform.projects.locations.customJobs.create", parent, {}, body)
+    assert not list(violations(body))
+    return body
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+def test_the_old_services_body_field_by_field(kind: str) -> None:
+    recorded = json.loads((FIXTURES / f"{kind}.request.json").read_text())
+    own = COMMANDS[kind].index("--")
+    body, warnings = dry_run(*COMMANDS[kind][:own], "--engine", "ml-engine", *COMMANDS[kind][own:])
+    assert body == recorded["body"]
+    assert warnings == []
+    check_request("ml", "v1", "ml.projects.jobs.create", {"parent": "projects/p"}, {}, body)
+
+
+def test_the_training_as_a_custom_job() -> None:
+    body, warnings = dry_run(*COMMANDS["train"])
+    package = {
+        "packageUris": ["gs://my-bucket/pkg/object_detection-0.1.tar.gz", "gs://my-bucket/pkg/slim-0.1.tar.gz"],
+        "pythonModule": "object_detection.train",
+        "args": [
+            "--train_dir=gs://my-bucket/train",
+            "--pipeline_config_path=gs://my-bucket/pipeline.config",
+            "--job-dir",
+            "gs://my-bucket/train",
+        ],
+    }
+    images = "us-docker.pkg.dev/vertex-ai/training"
+    gpu = {
+        "machineSpec": {"machineType": "n1-standard-8", "acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 1},
+        "pythonPackageSpec": {"executorImageUri": f"{images}/tf-gpu.2-17.py310:latest", **package},
+    }
+    cpu = {
+        "machineSpec": {"machineType": "n1-standard-4"},
+        "pythonPackageSpec": {"executorImageUri": f"{images}/tf-cpu.2-17.py310:latest", **package},
+    }
+    assert checked(body) == {
+        "displayName": "object_detection_1511000000",
+        "labels": {"odcloud-run": "object_detection_1511000000", "odcloud-kind": "train"},
+        "jobSpec": {
+            "workerPoolSpecs": [
+                {"replicaCount": "1", **gpu},
+                {"replicaCount": "9", **gpu},
+                {"replicaCount": "3", **cpu},
+            ],
+            "baseOutputDirectory": {"outputUriPrefix": "gs://my-bucket/train"},
+        },
+    }
+    assert len(warnings) == 3
+    assert all(warning.startswith("warning: ") for warning in warnings)
+    assert f"{FIXTURES / 'train.yaml'}:4: trainingInput.masterType: standard_gpu" in warnings[0]
+
+
+# What each legacy name is today: machine type, accelerator, and whether that is said to the user.
+T4, V100 = "NVIDIA_TESLA_T4", "NVIDIA_TESLA_V100"
+LEGACY = {
+    "standard": (Machine("n1-standard-4"), False),
+    "large_model": (Machine("n1-highmem-8"), False),
+    "complex_model_s": (Machine("n1-highcpu-8"), False),
+    "complex_model_m": (Machine("n1-highcpu-16"), False),
+    "complex_model_l": (Machine("n1-highcpu-32"), False),
+    "standard_gpu": (Machine("n1-standard-8", T4, 1), True),
+    "complex_model_m_gpu": (Machine("n1-standard-16", T4, 4), True),
+    "complex_model_l_gpu": (Machine("n1-standard-32", T4, 4), True),
+    "standard_p100": (Machine("n1-standard-8", T4, 1), True),
+    "complex_model_m_p100": (Machine("n1-standard-16", T4, 4), True),
+    "standard_v100": (Machine("n1-standard-8", V100, 1), False),
+    "large_model_v100": (Machine("n1-highmem-8", V100, 1), False),
+    "complex_model_m_v100": (Machine("n1-standard-16", V100, 4), False),
+    "complex_model_l_v100": (Machine("n1-standard-32", V100, 8), False),
+    "cloud_tpu": (Machine("cloud-tpu", "TPU_V2", 8), True),
+}
+TIERS = {
+    "BASIC": [("n1-standard-4", "1")],
+    "STANDARD_1": [("n1-highcpu-8", "1"), ("n1-highcpu-8", "4"), ("n1-standard-4", "3")],
+    "PREMIUM_1": [("n1-highcpu-16", "1"), ("n1-highcpu-16", "19"), ("n1-highmem-8", "11")],
+    "BASIC_GPU": [("n1-standard-8", "1")],
+    "BASIC_TPU": [("cloud-tpu", "1")],
+}
+PROGRAM = ["--packages", "gs://b/p-1.tar.gz", "--module-name", "p.run", "--region", "us-central1"]
+
+
+def test_the_tables_are_whole() -> None:
+    assert set(LEGACY) == set(machines.mapping()["machineTypes"])
+    assert {*TIERS, "CUSTOM"} == set(machines.mapping()["scaleTiers"])
+
+
+@pytest.mark.parametrize("name", machines.names())
+def test_every_machine_type(name: str) -> None:
+    body, warnings = dry_run("job", *PROGRAM, "--scale-tier", "custom", "--master-machine-type", name)
+    (pool,) = checked(body)["jobSpec"]["workerPoolSpecs"]
+    plain = Machine(name, *machines.mapping()["acceleratorMachines"].get(name, (None, 0)))
+    expected, told = LEGACY.get(name, (plain, False))
+    spec = pool["machineSpec"]
+    assert Machine(spec["machineType"], spec.get("acceleratorType"), spec.get("acceleratorCount", 0)) == expected
+    kind = "tpu" if name == "cloud_tpu" else "gpu" if expected.accelerator_type else "cpu"
+    assert f"/tf-{kind}." in pool["pythonPackageSpec"]["executorImageUri"]
+    assert bool(warnings) == told
+    if told:
+        assert f"--master-machine-type (trainingInput.masterType): {name} was " in warnings[0]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("spelt", [str, lambda tier: tier.lower().replace("_", "-")])
+def test_every_scale_tier(tier: str, spelt: Any) -> None:
+    body, _ = dry_run("job", *PROGRAM, "--scale-tier", spelt(tier))
+    pools = checked(body)["jobSpec"]["workerPoolSpecs"]
+    assert [(pool["machineSpec"]["machineType"], pool["replicaCount"]) for pool in pools] == TIERS[tier]
+
+
+@pytest.mark.parametrize("kind", machines.accelerator_types())
+def test_every_accelerator(kind: str) -> None:
+    asked = [
+        "--master-machine-type",
+        "n1-standard-16",
+        "--master-accelerator",
+        f"count=8,type={kind.lower().replace('_', '-')}",
+    ]
+    body, warnings = dry_run("job", *PROGRAM, *asked)
+    (pool,) = checked(body)["jobSpec"]["workerPoolSpecs"]
+    retired = kind in ("NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100")
+    got = (pool["machineSpec"]["acceleratorType"], pool["machineSpec"]["acceleratorCount"])
+    assert got == ((T4, 4) if retired else (kind, 8))
+    assert len(warnings) == retired
+    kept, said = dry_run("job", *PROGRAM, *asked, "--keep-retired")
+    assert checked(kept)["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] == kind
+    assert len(said) == retired
+
+
+@pytest.mark.parametrize("version", [one for group in machines.mapping()["runtimeVersions"] for one in group["versions"]])
+def test_every_runtime_version(version: str) -> None:
+    body, warnings = dry_run("job", *PROGRAM, "--runtime-version", version)
+    assert "/tf-cpu.2-17." in checked(body)["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"]
+    assert len(warnings) == 1 and f"{version} had " in warnings[0] and "--executor-image-uri" in warnings[0]
+    own, silent = dry_run("job", *PROGRAM, "--runtime-version", version, "--executor-image-uri", "eu.gcr.io/p/own:1")
+    assert own["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["executorImageUri"] == "eu.gcr.io/p/own:1"
+    assert silent == []
+
+
+def test_legacy_gpus_can_be_kept() -> None:
+    body, warnings = dry_run("job", *PROGRAM, "--scale-tier", "BASIC_GPU", "--keep-retired")
+    assert checked(body)["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] == {
+        "machineType": "n1-standard-8",
+        "acceleratorType": "NVIDIA_TESLA_K80",
+        "acceleratorCount": 1,
+    }
+    assert "asked for all the same" in warnings[0]
+
+
+def test_every_flag_reaches_its_field() -> None:
+    arguments = shlex.split(
+        """Name_1 --job-dir gs://b/out --packages gs://b/p.tar.gz --module-name p.run --region europe-west4 --runtime-version 2.1
+        --python-version 3.7 --scale-tier CUSTOM --network projects/1/global/networks/n --labels team=cats,kind=test
+        --master-machine-type n1-standard-8 --master-accelerator type=nvidia-tesla-t4 --master-image-uri gcr.io/p/m
+        --worker-machine-type n1-standard-4 --worker-count 2 --worker-accelerator count=2,type=nvidia-tesla-t4
+        --worker-image-uri gcr.io/p/w --parameter-server-machine-type standard --parameter-server-count 1
+        --parameter-server-accelerator count=1,type=nvidia-tesla-p4 --parameter-server-image-uri gcr.io/p/s
+        --service-account me@p.iam.gserviceaccount.com --enable-web-access --use-chief-in-tf-config true --async
+        --staging-bucket gs://other --project p --quiet"""
+    )
+    old, _ = dry_run(*arguments, "--engine", "ml-engine", "--", "-a", "--", "--region=x")
+    check_request("ml", "v1", "ml.projects.jobs.create", {"parent": "projects/p"}, {}, old)
+    assert old == {
+        "jobId": "Name_1",
+        "labels": {"team": "cats", "kind": "test"},
+        "trainingInput": {
+            "jobDir": "gs://b/out",
+            "packageUris": ["gs://b/p.tar.gz"],
+            "pythonModule": "p.run",
+            "region": "europe-west4",
+            "runtimeVersion": "2.1",
+            "pythonVersion": "3.7",
+            "scaleTier": "CUSTOM",
+            "masterType": "n1-standard-8",
+            "masterConfig": {"acceleratorConfig": {"count": "1", "type": T4}, "imageUri": "gcr.io/p/m"},
+            "workerType": "n1-standard-4",
+            "workerCount": "2",
+            "workerConfig": {"acceleratorConfig": {"count": "2", "type": T4}, "imageUri": "gcr.io/p/w"},
+            "parameterServerType": "standard",
+            "parameterServerCount": "1",
+            "parameterServerConfig": {"acceleratorConfig": {"count": "1", "type": "NVIDIA_TESLA_P4"}, "imageUri": "gcr.io/p/s"},
+            "serviceAccount": "me@p.iam.gserviceaccount.com",
+            "network": "projects/1/global/networks/n",
+            "enableWebAccess": True,
+            "useChiefInTfConfig": True,
+            "args": ["-a", "--", "--region=x"],
+        },
+    }
+    body, _ = dry_run(*arguments, "--", "-a", "--", "--region=x")
+    spec = checked(body)["jobSpec"]
+    assert [pool["containerSpec"]["imageUri"] for pool in spec["workerPoolSpecs"]] == ["gcr.io/p/m", "gcr.io/p/w", "gcr.io/p/s"]
+    assert spec["workerPoolSpecs"][0]["containerSpec"]["args"] == ["-a", "--", "--region=x", "--job-dir", "gs://b/out"]
+    assert spec["serviceAccount"] == "me@p.iam.gserviceaccount.com"
+    assert spec["network"] == "projects/1/global/networks/n"
+    assert spec["enableWebAccess"] is True
+    assert body["labels"]["team"] == "cats"
+    assert body["displayName"] == "Name_1" and body["labels"]["odcloud-run"] == mlengine.run_id("Name_1") != "Name_1"
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "trainingInput:\n  scaleTier: CUSTOM\n  masterType: standard_gpu\n  region: europe-west1\n  args: [old]\n"
+        "  scheduling: {maxRunningTime: 3600s}\n  masterConfig: {diskConfig: {bootDiskSizeGb: 200}}\nlabels: {a: b}\n"
+    )
+    body, warnings = dry_run("job", *PROGRAM, "--config", str(file), "--master-machine-type", "n1-highmem-8", "--", "new")
+    (pool,) = checked(body)["jobSpec"]["workerPoolSpecs"]
+    assert pool["machineSpec"] == {"machineType": "n1-highmem-8"}
+    assert pool["diskSpec"] == {"bootDiskSizeGb": 200}
+    assert pool["pythonPackageSpec"]["args"] == ["new"]
+    assert body["jobSpec"]["scheduling"] == {"timeout": "3600s"}
+    assert body["labels"]["a"] == "b"
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "trainingInput:\n  workerCuont: 9\n",
+            "job.yaml:2: trainingInput.workerCuont: unknown field; did you mean workerCount?",
+        ),
+        (
+            "trainingInput:\n  runtimeVersion: 1.2\n",
+            'job.yaml:2: trainingInput.runtimeVersion: must be text, not 1.2; write "1.2"',
+        ),
+        ("trainingInput:\n  workerCount: many\n", 'job.yaml:2: trainingInput.workerCount: must be a whole number, not "many"'),
+        ("trainingInput:\n\n  scaleTier: HUGE\n", "job.yaml:3: trainingInput.scaleTier: unknown value 'HUGE'; one of BASIC"),
+        ("trainingInput: 5\n", "job.yaml:1: trainingInput: must hold indented fields, not 5"),
+        ("trainingInput:\n  args: one\n", "job.yaml:2: trainingInput.args: must be a list"),
+        ("trainingInput:\n  region:\n", "job.yaml:2: trainingInput.region: has no value"),
+        ("- a\n", "job.yaml:1: must be a mapping that begins with `trainingInput:`"),
+        ("a: [\n", "job.yaml:2: not valid YAML"),
+        ("trainingInput:\n  a: &x 1\n  a: 2\n", "job.yaml:3: not valid YAML"),
+    ],
+)
+def test_what_is_wrong_in_the_file(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        mlengine_file.parse(text, "job.yaml")
+    assert str(caught.value).startswith(message)
+
+
+TRAINING = {"pythonModule": "p.run", "packageUris": ["gs://b/p.tar.gz"], "enableWebAccess": False}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"masterType": "standart"},
+            "--master-machine-type (trainingInput.masterType): unknown machine type 'standart'; near it: standard",
+        ),
+        ({"workerType": "standard", "workerCount": "1"}, "--master-machine-type (trainingInput.masterType): missing"),
+        ({"masterType": "standard", "workerCount": "1"}, "--worker-machine-type (trainingInput.workerType): missing"),
+        ({"masterType": "standard", "workerType": "standard"}, "--worker-count (trainingInput.workerCount): missing"),
+        (
+            {"masterType": "standard", "parameterServerType": "standard", "parameterServerCount": "1"},
+            "--parameter-server-count (trainingInput.parameterServerCount): parameter servers serve workers",
+        ),
+        (
+            {"scaleTier": "BASIC", "masterType": "standard"},
+            "--master-machine-type (trainingInput.masterType): scale tier BASIC sets",
+        ),
+        ({"runtimeVersion": "3.0"}, "--runtime-version (trainingInput.runtimeVersion): ML Engine had no runtime '3.0'"),
+        ({"jobDir": "b/train"}, "--job-dir (trainingInput.jobDir): must be gs://BUCKET/FOLDER, not 'b/train'"),
+        ({"pythonModule": ""}, "--module-name (trainingInput.pythonModule): missing"),
+        ({"packageUris": []}, "--packages (trainingInput.packageUris): missing"),
+        ({"pythonModule": "p/run.py"}, "--module-name (trainingInput.pythonModule): 'p/run.py' is no name of a Python module"),
+        ({"hyperparameters": {}}, "trainingInput.hyperparameters: hyperparameter tuning is another service"),
+        ({"encryptionConfig": {}}, "trainingInput.encryptionConfig: "),
+        (
+            {"masterType": "n1-standard-4", "masterConfig": {"acceleratorConfig": {"type": "TPU_V9", "count": "1"}}},
+            "--master-accelerator, --master-image-uri (trainingInput.masterConfig.acceleratorConfig): unknown accelerator type",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_job(fields: dict[str, Any], message: str) -> None:
+    job = mlengine.body("job", {"trainingInput": {**TRAINING, **fields}}, {}, ())
+    with pytest.raises(UserError) as caught:
+        mlengine.training_job(job, "us-central1", mlengine.Choices(), {})
+    assert str(caught.value).startswith(message)
+
+
+def test_an_image_for_all_replicas_and_an_evaluator() -> None:
+    fields = {
+        "masterType": "standard",
+        "masterConfig": {"imageUri": "gcr.io/p/m", "containerCommand": ["run"], "containerArgs": ["x"]},
+        "workerType": "standard",
+        "workerCount": "1",
+        "evaluatorType": "standard",
+        "evaluatorCount": "1",
+        "enableWebAccess": False,
+    }
+    job, warnings = mlengine.training_job(mlengine.body("job", {"trainingInput": fields}, {}, ()), "r", mlengine.Choices(), {})
+    pools = checked(vertex.custom_job(job))["jobSpec"]["workerPoolSpecs"]
+    container = {"imageUri": "gcr.io/p/m", "command": ["run"], "args": ["x"]}
+    assert [pool.get("containerSpec") for pool in pools] == [container, container, None, container]
+    assert warnings == []
