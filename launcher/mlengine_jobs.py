@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher import mlengine, mlengine_file, packages, runs, vertex, watch
+from launcher import mlengine, mlengine_file, packages, records, runs, vertex, watch
 from launcher.errors import UserError
+from launcher.google import GoogleError
 from launcher.job import TrainingJob
 from launcher.logs import Reader, clean
 from launcher.place import Place
@@ -91,23 +92,39 @@ def submit(given: Submission) -> int:
     for package in found:
         if isinstance(package, packages.Local) and packages.upload(session.google, package):
             _say(f"uploaded {package.name} to {package.uri}")
+    _require_bucket(session)
     launched = _launch(session, job)
     return _submitted(session, launched, given)
 
 
-def _launch(session: Session, job: TrainingJob) -> runs.Launched:
+def _require_bucket(session: Session) -> None:
+    """Raises UserError when there is no bucket for the launch's record; a stack may have nothing to do with it."""
+    bucket = session.outputs.bucket
     try:
-        return runs.launch(session, job, _say, new_run=True)
-    except runs.RunTaken:
-        pass
-    body, earlier = vertex.custom_job(job), _record(session, job.run)
-    same = _core(earlier.get("request", {})) == _core(body)
-    there = [one for one in session.jobs(display_name=job.display_name) if vertex.run(one) == job.run]
+        session.google.call("storage.objects.list", bucket=bucket, prefix="runs/", maxResults=1)
+    except GoogleError as error:
+        if error.status != 404:
+            raise
+        raise UserError(
+            f"the bucket gs://{bucket} does not exist; make it, or name another with --staging-bucket or --job-dir"
+        ) from error
+
+
+def _launch(session: Session, job: TrainingJob) -> runs.Launched:
+    """Creates the job, or finds the one that the same submission made. Raises UserError when the name is taken."""
+    there = _named(session, job)
+    if not there:
+        try:
+            return runs.launch(session, job, _say, new_run=True)
+        except runs.RunTaken:
+            there = _named(session, job)
+    earlier = records.newest(session, job.run, job.kind)
+    same = earlier is not None and _core(earlier.content.get("request") or {}) == _core(vertex.custom_job(job))
     if there:
         if same and vertex.state(there[0]) not in (*vertex.ENDED, vertex.CANCELLING):
             return runs.Launched(there[0], adopted=True)
-    elif not earlier.get("job") and (same or earlier.get("error")):
-        return runs.launch(session, job, _say)  # a launch that made no job, or was killed before it could
+    elif earlier and not earlier.job and (same or not earlier.open):
+        return runs.launch(session, job, _say)  # that launch made no job, or is under way, or was killed
     state = f" (job {vertex.number(there[0])}, {vertex.state(there[0])})" if there else ""
     raise UserError(
         f"job {job.display_name} exists already{state}: a name is used once, as on ML Engine (409 ALREADY_EXISTS); "
@@ -115,23 +132,15 @@ def _launch(session: Session, job: TrainingJob) -> runs.Launched:
     )
 
 
+def _named(session: Session, job: TrainingJob) -> list[dict[str, Any]]:
+    """The jobs that were submitted under this name, the newest first."""
+    return [one for one in session.jobs(display_name=job.display_name) if vertex.run(one) == job.run]
+
+
 def _core(request: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two submissions the same: all but the labels that a launch adds by itself."""
     labels = {key: value for key, value in request.get("labels", {}).items() if not key.startswith("odcloud-")}
     return {**request, "labels": labels}
-
-
-def _record(session: Session, run: str) -> dict[str, Any]:
-    """The newest launch record of a run; {} when there is none that can be read."""
-    names = [item["name"] for item in session.objects(f"runs/{run}/train-")]
-    if not names:
-        return {}
-    newest = max(names, key=lambda name: (len(name), name))
-    try:
-        found = json.loads(session.google.download(session.outputs.bucket, newest))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _submitted(session: Session, launched: runs.Launched, given: Submission) -> int:

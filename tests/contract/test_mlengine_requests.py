@@ -216,7 +216,8 @@ def test_legacy_gpus_can_be_kept() -> None:
 
 def test_every_flag_reaches_its_field() -> None:
     arguments = shlex.split(
-        """Name_1 --job-dir gs://b/out --packages gs://b/p.tar.gz --module-name p.run --region europe-west4 --runtime-version 2.1
+        """Name_1 --job-dir gs://b/out --packages gs://b/p.tar.gz --module-name p.run --runtime-version 2.1
+        --region europe-west4
         --python-version 3.7 --scale-tier CUSTOM --network projects/1/global/networks/n --labels team=cats,kind=test
         --master-machine-type n1-standard-8 --master-accelerator type=nvidia-tesla-t4 --master-image-uri gcr.io/p/m
         --worker-machine-type n1-standard-4 --worker-count 2 --worker-accelerator count=2,type=nvidia-tesla-t4

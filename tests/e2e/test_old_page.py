@@ -118,7 +118,10 @@ def test_a_name_is_used_once(shell: Shell) -> None:
         f"odcloud ml-engine jobs submit training Once_{os.getpid()} --package-path apart/wait --module-name wait.run "
         f"--staging-bucket gs://{BUCKET} --scale-tier basic --region us-central1"
     )
-    name = answer(shell.succeed(submit))["jobId"]
+    name = f"Once_{os.getpid()}"
+    two = shell.succeed(f"{submit} & first=$!; {submit} & wait $!; wait $first")  # at the same time
+    assert two.stdout.count(f"jobId: {name}") == 2
+    assert two.stderr.count("submitted successfully") == two.stderr.count("is under way already") == 1
     again = shell.succeed(submit)
     assert "is under way already" in again.stderr
     assert shell.uploads().keys() >= {"wait-0.0.0.tar.gz"}
@@ -148,6 +151,16 @@ def test_a_program_that_fails_ends_the_stream_with_1(shell: Shell) -> None:
     assert done.returncode == 1
     assert "ValueError: the boxes have no corners" in done.stdout
     assert "FAILED" in done.stderr
+
+
+def test_a_bucket_that_is_not_there(shell: Shell) -> None:
+    done = shell.run(
+        "odcloud ml-engine jobs submit training no_bucket --packages gs://old-shell/p.tar.gz --module-name p.run "
+        "--job-dir gs://no-such-bucket/x --region us-central1"
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("odcloud: error: the bucket gs://no-such-bucket does not exist; make it")
 
 
 def test_dry_runs_send_and_upload_nothing(shell: Shell) -> None:
