@@ -187,7 +187,7 @@ def describe(place: Place, name: str, form: str) -> int:
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    yaml.default_flow_style = False
+    yaml.default_flow_style, yaml.width = False, 4096
     yaml.dump(found, sys.stdout)
     return 0
 
