@@ -2,74 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway
 from launcher_stage import Stage
 
-LOSE_ANSWER, LOSE_REQUEST = "lose the answer", "lose the request"
-
-
-class Gateway(ThreadingHTTPServer):
-    """Passes requests on to `port`; those whose verb and path end as `where` says meet the next of `troubles` first."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.port = port
-        self.where = ("", "")
-        self.troubles: list[str | int] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Gateway
-
-    def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        verb, end = self.server.where
-        met = self.command == verb and self.path.partition("?")[0].endswith(end) and self.server.troubles
-        trouble = self.server.troubles.pop(0) if met else None
-        if trouble == LOSE_REQUEST:
-            return self._hang_up()
-        if isinstance(trouble, int):
-            return self._answer(trouble, b'{"error": {"message": "Come back later.", "status": "TROUBLE"}}')
-        onward = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        onward.request(
-            self.command, self.path, body=body or None, headers={**self.headers, "Host": f"127.0.0.1:{self.server.port}"}
-        )
-        answer = onward.getresponse()
-        content = answer.read()
-        onward.close()
-        if trouble == LOSE_ANSWER:
-            return self._hang_up()
-        return self._answer(answer.status, content)
-
-    def _answer(self, status: int, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _hang_up(self) -> None:
-        self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
-
-    do_GET = do_POST = do_PUT = do_DELETE = _pass
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+from launcher import jobfile, launch, records, runs
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +38,6 @@ def gateway(stage: Stage) -> Iterator[Gateway]:
         server.shutdown()
 
 
-def through(gateway: Gateway) -> dict[str, str]:
-    return {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": gateway.url for name in ("AIPLATFORM", "STORAGE", "LOGGING")}
-
-
 @pytest.mark.parametrize(
     ("run", "troubles"),
     [
@@ -111,7 +51,7 @@ def through(gateway: Gateway) -> dict[str, str]:
 def test_a_create_call_in_trouble_makes_one_job(stage: Stage, gateway: Gateway, run: str, troubles: list[str | int]) -> None:
     gateway.where, gateway.troubles = ("POST", "/customJobs"), list(troubles)
     done = stage.run(
-        "train", "--config", "job.yaml", "--run", run, "--detach", "--format", "json", check=True, **through(gateway)
+        "train", "--config", "job.yaml", "--run", run, "--detach", "--format", "json", check=True, **gateway.overrides()
     )
     assert not gateway.troubles
     told = json.loads(done.stdout)
@@ -126,7 +66,7 @@ def test_a_create_call_in_trouble_makes_one_job(stage: Stage, gateway: Gateway, 
 def test_a_record_whose_answer_is_lost_is_known_as_one_s_own(stage: Stage, gateway: Gateway, trouble: str | int) -> None:
     run = f"record-{trouble}".replace(" ", "-")
     gateway.where, gateway.troubles = ("POST", "/upload/storage/v1/b/stage/o"), [trouble]
-    stage.run("train", "--config", "job.yaml", "--run", run, "--detach", check=True, **through(gateway))
+    stage.run("train", "--config", "job.yaml", "--run", run, "--detach", check=True, **gateway.overrides())
     assert not gateway.troubles
     assert len(stage.session().jobs(display_name=run)) == 1
     assert [path.name for path in (stage.folder / f".odcloud/buckets/stage/runs/{run}").iterdir()] == ["train-1.json"]
@@ -134,18 +74,130 @@ def test_a_record_whose_answer_is_lost_is_known_as_one_s_own(stage: Stage, gatew
 
 def test_a_refused_create_is_said_once_and_can_be_mended(stage: Stage, gateway: Gateway) -> None:
     gateway.where, gateway.troubles = ("POST", "/customJobs"), [403]
-    done = stage.run("train", "--config", "job.yaml", "--run", "refused", **through(gateway))
+    done = stage.run("train", "--config", "job.yaml", "--run", "refused", **gateway.overrides())
     assert done.returncode == 2
     assert "answered 403 TROUBLE to aiplatform.projects.locations.customJobs.create: Come back later." in done.stderr
     assert stage.session().jobs(display_name="refused") == []
-    mended = stage.run("train", "--config", "job.yaml", "--run", "refused", "--detach", check=True, **through(gateway))
+    mended = stage.run("train", "--config", "job.yaml", "--run", "refused", "--detach", check=True, **gateway.overrides())
     assert "waiting" not in mended.stderr
     assert len(stage.session().jobs(display_name="refused")) == 1
 
 
 def test_following_outlives_lost_answers(stage: Stage, gateway: Gateway) -> None:
     gateway.where, gateway.troubles = ("POST", "/entries:list"), [503, LOSE_ANSWER, 429, LOSE_REQUEST, LOSE_ANSWER]
-    done = stage.run("train", "--config", "job.yaml", "--run", "followed", check=True, **through(gateway))
+    done = stage.run("train", "--config", "job.yaml", "--run", "followed", check=True, **gateway.overrides())
     assert not gateway.troubles
     assert "step 1/1" in done.stderr
     assert done.stderr.count("chief: SUCCEEDED") == 1
+
+
+def record(stage: Stage, run: str, number: int = 1) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((stage.folder / f".odcloud/buckets/stage/runs/{run}/train-{number}.json").read_text())
+    return found
+
+
+def launched(stage: Stage, run: str, said: list[str]) -> runs.Launched:
+    session = stage.session()
+    file = jobfile.parse("trainingInput: {masterType: standard}", "job.yaml")
+    return runs.launch(session, launch.training(session.outputs, file, run), said.append)
+
+
+def test_a_living_launcher_s_record_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine's launcher keeps its record for the length of the lease, and no longer."""
+    session = stage.session()
+    said: list[str] = []
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(records, "_machine", lambda: "another boot")
+        held = records.claim(session, "leased", "train", 1, {}, "0" * 32)
+    assert held
+    with ThreadPoolExecutor(1) as pool:
+        launching = pool.submit(launched, stage, "leased", said)
+        while not said:
+            time.sleep(0.05)
+        assert "is launching this run: waiting for it" in said[0]
+        assert not session.jobs(display_name="leased")
+        monkeypatch.setattr(records, "LEASE", 0.0)
+        found = launching.result(timeout=60)
+    assert found.job["labels"]["odcloud-launch"] == "0" * 32
+    with pytest.raises(records.RecordLost):
+        records.renew(session, held)
+    assert record(stage, "leased")["job"] == found.job["name"]
+
+
+def test_a_job_that_a_killed_launcher_made_is_found_after_its_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = launched(stage, "short", [])
+    stage.run("jobs", "wait", first.job["name"].rpartition("/")[2], check=True)
+    path = stage.folder / ".odcloud/buckets/stage/runs/short/train-1.json"
+    content = json.loads(path.read_text())
+    content["launcher"]["pid"] = 2**22 - 1  # nobody's
+    path.write_text(json.dumps({**content, "job": None}))
+    monkeypatch.setattr(records, "SETTLE", 1.0)
+    again = launched(stage, "short", [])
+    assert again.adopted
+    assert again.job["name"] == first.job["name"]
+    assert len(stage.session().jobs(display_name="short")) == 1
+    assert record(stage, "short")["job"] == first.job["name"]
+    third = launched(stage, "short", [])
+    assert not third.adopted
+    assert record(stage, "short", 2)["job"] == third.job["name"]
+
+
+STOCKOUT = "Resources are insufficient in region: europe-west4. Please try a different region."
+QUOTA = "The following quota metrics exceed quota limits: aiplatform.googleapis.com/custom_model_training_nvidia_t4_gpus"
+
+
+@pytest.fixture
+def elsewhere(stage: Stage, gateway: Gateway) -> Iterator[Gateway]:
+    """A stack in europe-west4, which the gateway plays; the local cloud is the other region."""
+    europe = {**stage.outputs, "region": "europe-west4"}
+    stage.import_stack("europe", europe)
+    gateway.answers["GET", "/locations/europe-west4/customJobs"] = (200, b"{}")
+    yield gateway
+    stage.pulumi("stack", "select", "stage")
+
+
+@pytest.mark.parametrize(("status", "message"), [(429, STOCKOUT), (503, STOCKOUT), (429, QUOTA)])
+def test_another_region_is_tried(stage: Stage, elsewhere: Gateway, status: int, message: str) -> None:
+    error = {"error": {"code": status, "status": "RESOURCE_EXHAUSTED", "message": message}}
+    elsewhere.answers["POST", "/locations/europe-west4/customJobs"] = (status, json.dumps(error).encode())
+    run = f"elsewhere-{status}-{len(message)}"
+    arguments = ["train", "--config", "job.yaml", "--run", run, "--detach"]
+    refused = stage.run(*arguments, **elsewhere.overrides())
+    assert refused.returncode == 2
+    assert "--fallback-regions" in refused.stderr
+    assert message in refused.stderr
+    done = stage.run(*arguments, "--fallback-regions", "us-central1", check=True, **elsewhere.overrides())
+    assert f"europe-west4: {message}: trying the next region" in done.stderr
+    assert "warning: the job is in us-central1, the bucket stays in europe-west4" in done.stderr
+    made = stage.session().jobs(display_name=run)
+    assert [record(stage, run, 2)["job"]] == [job["name"] for job in made]
+
+
+def test_a_pending_job_without_machines_is_launched_elsewhere(stage: Stage, elsewhere: Gateway) -> None:
+    """The job in Europe, as the gateway tells it, fails before it starts; the next one runs on the local cloud."""
+    name = "projects/1/locations/europe-west4/customJobs/77"
+    job = {
+        "name": name,
+        "displayName": "pending",
+        "labels": {"odcloud-run": "pending", "odcloud-kind": "train"},
+        "state": "JOB_STATE_PENDING",
+        "createTime": "2027-01-01T00:00:00Z",
+        "jobSpec": {"workerPoolSpecs": []},
+    }
+    failed = {**job, "state": "JOB_STATE_FAILED", "error": {"code": 8, "message": STOCKOUT}, "endTime": job["createTime"]}
+    elsewhere.answers["POST", "/locations/europe-west4/customJobs"] = (200, json.dumps(job).encode())
+    elsewhere.answers.pop(("GET", "/locations/europe-west4/customJobs"))
+    elsewhere.answers["GET", "/locations/europe-west4/customJobs/77"] = (200, json.dumps(failed).encode())
+    elsewhere.answers["GET", "/locations/europe-west4/customJobs"] = (200, b"{}")
+    done = stage.run(
+        "train", "--config", "job.yaml", "--run", "pending", "--fallback-regions", "us-central1", **elsewhere.overrides()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "europe-west4 had no machines for the job: trying us-central1" in done.stderr
+    assert [record(stage, "pending", 2)["job"]] == [job["name"] for job in stage.session().jobs(display_name="pending")]
+
+
+def test_a_region_that_is_none_is_refused(stage: Stage) -> None:
+    done = stage.run("train", "--config", "job.yaml", "--fallback-regions", "us-east1,moon")
+    assert done.returncode == 2
+    assert "--fallback-regions: 'moon' is no region" in done.stderr
