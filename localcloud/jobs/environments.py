@@ -42,7 +42,9 @@ class Interrupted(Exception):
 def bucket_file(buckets: Path, uri: str) -> Path:
     """The file of a gs:// object in the folder of buckets. Raises PackageError when it is not there."""
     path = buckets / uri.removeprefix("gs://")
-    if not uri.startswith("gs://") or ".." in path.parts or not path.is_file():
+    bucket = path.parents[len(path.relative_to(buckets).parts) - 2] if path.is_relative_to(buckets) else buckets
+    inside = path.resolve().is_relative_to(bucket.resolve())  # a symbolic link may lead out of the bucket
+    if not uri.startswith("gs://") or ".." in path.parts or not path.is_file() or not inside:
         raise PackageError(f"The Python package {uri} does not exist or cannot be read.")
     return path
 

@@ -42,6 +42,8 @@ def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: str | Non
             (first, last), status = wanted, 206
             headers["Content-Range"] = f"bytes {first}-{last}/{found.size}"
     headers["Content-Length"] = str(last - first + 1)
+    # a header is sent as Latin-1: this way other characters go as UTF-8
+    headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
     return StreamingResponse(_pieces(file, first, last - first + 1), status_code=status, headers=headers)
 
 

@@ -36,6 +36,7 @@ FIELDS = frozenset(
         "temporaryHold",
     }
 )
+HEADERS = ("cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType")  # of a download
 MAX_COMPOSED = 32
 
 _stores: WeakKeyDictionary[Any, ObjectStore] = WeakKeyDictionary()
@@ -190,6 +191,9 @@ def merge(old: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
 
 def writable(body: Mapping[str, Any]) -> dict[str, Any]:
     """What a client's Object message sets."""
+    for name in HEADERS:
+        if any(character < " " or character == "\x7f" for character in str(body.get(name) or "")):
+            raise invalid(f"{name} is sent as an HTTP header and must not contain control characters.")
     return {key: value for key, value in body.items() if key in FIELDS}
 
 

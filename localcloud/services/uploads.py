@@ -108,7 +108,7 @@ def _finish(
             raise invalid(f"Provided {key} '{given}' doesn't match calculated '{found}'.")
     fields = merge({}, writable(metadata))
     if media_type and "contentType" not in fields:
-        fields["contentType"] = media_type
+        fields |= writable({"contentType": media_type})
     if "contentEncoding" in call.params:
         fields["contentEncoding"] = call.params["contentEncoding"]
     return store(call.cloud).commit(call.params["bucket"], name, path, digests, fields, preconditions(call.params))

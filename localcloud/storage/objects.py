@@ -200,9 +200,7 @@ class ObjectStore:
 
     def refuse_clash(self, bucket: str, name: str) -> None:
         """Raises NameRefused when the object would have to be a file where a folder is, or the other way round."""
-        folder = self.root / bucket
-        for part in name.split("/")[:-1]:
-            folder = folder / part
+        for folder in _folders(self.root / bucket, name):
             if folder.is_symlink() or folder.is_file():
                 there = folder.relative_to(self.root / bucket)
                 raise NameRefused(
@@ -223,6 +221,8 @@ class ObjectStore:
 
     def _adopt(self, bucket: str, name: str, *, digests: bool = False) -> StoredObject | None:
         path = self._path(bucket, name)
+        if any(folder.is_symlink() for folder in _folders(self.root / bucket, name)):
+            return None  # it leads out of the bucket
         try:
             stat = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -274,6 +274,13 @@ class ObjectStore:
                 json.dumps(stored.metadata),
             ),
         )
+
+
+def _folders(bucket: Path, name: str) -> Iterator[Path]:
+    """The folders below a bucket's in which an object's file is, outermost first."""
+    for part in name.split("/")[:-1]:
+        bucket = bucket / part
+        yield bucket
 
 
 def _remove_empty_folders(folder: Path) -> None:
