@@ -28,6 +28,34 @@ follow_option = click.option(
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the request's body as JSON and send nothing.")
 
 
+def job_options(command: _Command) -> _Command:
+    """The flags that go before the job file; their names are the keys of overrides.py."""
+    options = (
+        click.option("--workers", metavar="N", help="Number of workers."),
+        click.option("--parameter-servers", metavar="N", help="Number of parameter servers."),
+        click.option("--pipeline-config", metavar="gs://…", help="The pipeline configuration."),
+        click.option("--python-module", metavar="MODULE", help="The module to run."),
+        click.option("--executor-image", metavar="IMAGE", help="The prebuilt image that runs the Python packages."),
+        click.option("--image", metavar="IMAGE", help="An image of your own, instead of packages."),
+        click.option("--service-account", metavar="EMAIL", help="The account that the job runs as."),
+        click.option("--network", metavar="NAME", help="projects/NUMBER/global/networks/NAME."),
+        click.option("--tensorboard", metavar="NAME", help="projects/PROJECT/locations/REGION/tensorboards/NUMBER."),
+        click.option("--enable-web-access/--no-enable-web-access", default=None, help="Interactive shells into the replicas."),
+        click.option("--strategy", metavar="NAME", help="STANDARD, SPOT or FLEX_START."),
+        click.option("--timeout", metavar="DURATION", help="Longest run time, e.g. 43200s."),
+        click.option("--max-wait", metavar="DURATION", help="Longest wait for machines under FLEX_START, e.g. 3600s."),
+        click.option(
+            "--restart-on-worker-restart/--no-restart-on-worker-restart",
+            default=None,
+            help="Restart the whole job when one replica is restarted.",
+        ),
+        click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the job; may be repeated."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -83,6 +111,9 @@ _old_command("ai-platform")
     metavar="A,B",
     help="Regions to try in turn when the stack's has no machines or no quota for the job; the bucket stays where it is.",
 )
+@click.option("--scale-lr", is_flag=True, help="Divide the learning rate by the number of workers.")
+@click.option("--explain", is_flag=True, help="Show each value of the job and where it comes from; send nothing.")
+@job_options
 @stack_option
 @follow_option
 @dry_run_option
@@ -92,19 +123,25 @@ def train(
     run: str | None,
     max_cost: float | None,
     fallback_regions: str | None,
+    scale_lr: bool,
+    explain: bool,
     stack: str | None,
     follow: bool,
     dry_run: bool,
     form: str,
+    **flags: Any,
 ) -> int:
     """Train: launch a run's job, or follow the one that is under way.
 
     A run whose last job has ended gets a new one, which goes on from the last checkpoint.
+
+    Each value of the job is the flag's, else the environment's (ODCLOUD_ and the flag's name: ODCLOUD_WORKERS), else the job
+    file's, else the stack's, else the default; --explain shows which.
     """
     from launcher import launch
 
     fallback = [region.strip() for region in (fallback_regions or "").split(",") if region.strip()]
-    return launch.train(config, run, stack, follow, dry_run, form, max_cost, fallback)
+    return launch.train(config, run, stack, follow, dry_run, form, max_cost, fallback, scale_lr, explain, flags)
 
 
 @odcloud.command()

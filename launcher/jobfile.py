@@ -1,160 +1,186 @@
-"""The job file: the old page's YAML (`trainingInput:` …), read with line numbers.
+"""The job file, read with line numbers: native worker pools, or the old page's `trainingInput`, which is put into native words.
 
-Field names and meanings are those of `GoogleCloudMlV1__TrainingInput` in ML Engine's discovery document. Every complaint names
-file, line, field and what to do.
+Every complaint names file, line, field and what to do. What the fields are is in jobmodel.py, what they may say together in
+jobcheck.py.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Protocol, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from launcher import machines
+from launcher import jobcheck, machines
 from launcher.errors import UserError
 from launcher.job import Pool
+from launcher.jobmodel import SHAPES, NativeJob, OldJob, TrainingInput
 
-# Known to ML Engine, meaningless or not yet rendered here: refused by name, never dropped.
-UNSUPPORTED = {
-    "encryptionConfig",
-    "evaluatorConfig",
-    "evaluatorCount",
-    "evaluatorType",
-    "hyperparameters",
-    "masterConfig",
-    "network",
-    "parameterServerConfig",
-    "serviceAccount",
-    "enableWebAccess",
-    "useChiefInTfConfig",
-    "workerConfig",
-}
+Location = tuple[Any, ...]
 
-
-def _count(value: Any) -> Any:
-    """ML Engine's counts are int64, which JSON carries as text: 9 and "9" are the same."""
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()) else value
-
-
-Count = Annotated[int, BeforeValidator(_count), Field(strict=True, ge=0)]
-GcsUri = Annotated[str, Field(strict=True, pattern=r"^gs://[^/]+(/.*)?$")]
-Text = Annotated[str, Field(strict=True, min_length=1)]
-Label = Annotated[str, Field(strict=True, pattern=r"^[\w-]{0,63}$")]
-LabelKey = Annotated[str, Field(strict=True, pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scheduling(_Strict):
-    """Limits of time."""
-
-    maxRunningTime: Annotated[str, Field(strict=True, pattern=r"^\d+(\.\d{1,9})?s$")] | None = None
-
-
-class TrainingInput(_Strict):
-    """ML Engine's description of a training job."""
-
-    scaleTier: Literal["BASIC", "STANDARD_1", "PREMIUM_1", "BASIC_GPU", "CUSTOM"] | None = None
-    masterType: Text | None = None
-    workerType: Text | None = None
-    workerCount: Count | None = None
-    parameterServerType: Text | None = None
-    parameterServerCount: Count | None = None
-    runtimeVersion: Text | None = None
-    pythonVersion: Text | None = None
-    region: Annotated[str, Field(strict=True, pattern=r"^[a-z]+-[a-z]+\d+$")] | None = None
-    args: tuple[Text, ...] = ()
-    packageUris: tuple[GcsUri, ...] | None = None
-    pythonModule: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")] | None = None
-    jobDir: GcsUri | None = None
-    scheduling: Scheduling = Scheduling()
-
-
-class _File(_Strict):
-    trainingInput: TrainingInput
-    labels: dict[LabelKey, Label] = {}
+# Known to ML Engine, without a counterpart here: refused by name, never dropped.
+UNSUPPORTED = {"encryptionConfig", "hyperparameters", "useChiefInTfConfig", "tpuTfVersion", "maxWaitTime", "priority"}
+EXAMPLES = "examples/digits/job.yaml"
 
 
 @dataclass(frozen=True)
 class JobFile:
-    """A valid job file: its fields, the pools they ask for, and warnings to show."""
+    """A valid job in native words, the pools it asks for, warnings and notes to show, and where each field was said.
 
-    input: TrainingInput
-    labels: dict[str, str]
+    `places` has, by the field's location in `job`, what to call it in a message: `job.yaml:5: trainingInput.workerType`,
+    `--workers`, `$ODCLOUD_WORKERS`.
+    """
+
+    name: str
+    job: NativeJob
     pools: tuple[Pool, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    places: Mapping[Location, str]
+
+    def place(self, *location: Any) -> str | None:
+        """Where a field was given; None when it was not."""
+        return self.places.get(location)
 
 
-def read(path: Path) -> JobFile:
+class Overrides(Protocol):
+    """What goes before the job file: flags and environment (overrides.py)."""
+
+    def applied(self, job: NativeJob, places: dict[Location, str]) -> tuple[NativeJob, dict[Location, str]]:
+        """The job with them, and where its fields come from now. Raises UserError."""
+
+
+def read(path: Path, overrides: Overrides | None = None) -> JobFile:
     """Reads a job file. Raises UserError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such job file; examples/digits/job.yaml is one to start from") from None
+        raise UserError(f"{path}: no such job file; {EXAMPLES} is one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the job file: {error}") from error
-    return parse(text, str(path))
+    return parse(text, str(path), overrides)
 
 
-def parse(text: str, name: str) -> JobFile:
+def parse(text: str, name: str, overrides: Overrides | None = None) -> JobFile:
     """Reads a job file's text; `name` is how messages call the file. Raises UserError."""
     document = _load(text, name)
     for location in _empty(document):
-        path = ".".join(str(part) for part in location)
-        raise UserError(f"{name}:{_line(document, location)}: {path}: has no value; give one or remove it")
+        raise UserError(f"{name}:{_line(document, location)}: {_path(location)}: has no value; give one or remove it")
+    old = "trainingInput" in document
     try:
-        file = _File.model_validate(_plain(document))
+        plain = _plain(document)
+        given: OldJob | NativeJob = OldJob.model_validate(plain) if old else NativeJob.model_validate(plain)
     except ValidationError as error:
-        problems = [(_line(document, problem["loc"]), _text(problem)) for problem in error.errors()]
-        line, message = min(problems, key=lambda problem: problem[0])
-        raise UserError(f"{name}:{line}: {message}") from None
-    job = file.trainingInput
-    for field, message in _contradictions(job):
-        raise UserError(f"{name}:{_line(document, ('trainingInput', field))}: trainingInput.{field}: {message}")
-    pools, warnings = [], []
-    for role, field, kind, count in _asked(job):
-        try:
-            machine, warning = machines.machine(kind)
-        except KeyError:
-            raise UserError(
-                f"{name}:{_line(document, ('trainingInput', field))}: trainingInput.{field}: unknown machine type {kind!r}; "
-                f"near it: {', '.join(machines.near(kind))}"
-            ) from None
-        pools.append(Pool(role, machine, count))
-        if warning:
-            warnings.append(f"{name}:{_line(document, ('trainingInput', field))}: {warning}")
-    for field in ("runtimeVersion", "pythonVersion"):
-        if getattr(job, field):
-            line = _line(document, ("trainingInput", field))
-            warnings.append(
-                f"{name}:{line}: {field} has no effect: ML Engine's runtimes are gone; the stack's executor image is used"
-            )
-    return JobFile(job, file.labels, tuple(pools), tuple(dict.fromkeys(warnings)))
+        # The first in the file; what is missing comes last, for a misspelt field may be the reason.
+        found = [
+            (problem["type"] == "missing", _line(document, problem["loc"]), problem) for problem in _causes(error.errors())
+        ]
+        _, line, problem = min(found, key=lambda item: item[:2])
+        raise UserError(f"{name}:{line}: {_text(problem, old)}") from None
+    except RecursionError:
+        raise UserError(f"{name}:1: not a job file: a value contains itself, or nests without end") from None
+
+    def place(location: Location) -> str:
+        return f"{name}:{_line(document, location)}: {_path(location)}"
+
+    warnings: list[str] = []
+    if isinstance(given, OldJob):
+        job, places = _translated(given, place)
+        for field in ("runtimeVersion", "pythonVersion"):
+            if getattr(given.trainingInput, field):
+                warnings.append(
+                    f"{name}:{_line(document, ('trainingInput', field))}: {field} has no effect: ML Engine's runtimes are "
+                    "gone; the stack's executor image is used"
+                )
+    else:
+        job, places = given, {location: place(location) for location in _locations(plain)}
+    if overrides:
+        job, places = overrides.applied(job, places)
+    return completed(name, job, places, warnings)
 
 
-def _asked(job: TrainingInput) -> Iterator[tuple[str, str, str, int]]:
-    """(role, the field to blame, machine type, count) of each pool that is not empty."""
-    tier = job.scaleTier or ("CUSTOM" if job.masterType else "BASIC")
+def completed(name: str, job: NativeJob, places: Mapping[Location, str], warnings: Sequence[str] = ()) -> JobFile:
+    """A job with what it means for its fields to stand together. Raises UserError."""
+    checked = jobcheck.check(job, places, name)
+    return JobFile(name, job, checked.pools, (*checked.warnings, *warnings), checked.notes, places)
+
+
+_OLD_ROLES = {"chief": "master", "worker": "worker", "ps": "parameterServer", "evaluator": "evaluator"}
+
+
+def _translated(given: OldJob, place: Any) -> tuple[NativeJob, dict[Location, str]]:
+    """The old page's form in native words, and where each of those came from. Raises UserError."""
+    old = given.trainingInput
+    for field, message in _contradictions(old):
+        raise UserError(f"{place(('trainingInput', field))}: {message}")
+    native: dict[str, Any] = {}
+    places: dict[Location, str] = {}
+
+    def put(holder: dict[str, Any], at: Location, field: str, value: Any, *source: str) -> None:
+        if value is not None:
+            holder[field], here = value, (*at, field)
+            places[here] = place(("trainingInput", *source))
+
+    pools: list[dict[str, Any]] = []
+    tier = old.scaleTier or ("CUSTOM" if old.masterType else "BASIC")
     for role, (kind, count) in machines.mapping()["scaleTiers"][tier].items():
-        yield role, "scaleTier", kind, count
-    if job.masterType:
-        yield "chief", "masterType", job.masterType, 1
-    if job.workerType and job.workerCount:
-        yield "worker", "workerType", job.workerType, job.workerCount
-    if job.parameterServerType and job.parameterServerCount:
-        yield "ps", "parameterServerType", job.parameterServerType, job.parameterServerCount
+        at = ("workerPools", len(pools))
+        pool: dict[str, Any] = {"role": role}
+        if old.scaleTier:
+            places[at] = place(("trainingInput", "scaleTier"))
+            put(pool, at, "machineType", kind, "scaleTier")
+            put(pool, at, "replicaCount", count, "scaleTier")
+        else:
+            pool |= {"machineType": kind, "replicaCount": count}
+        pools.append(pool)
+    for role, prefix in _OLD_ROLES.items():
+        kind = getattr(old, f"{prefix}Type")
+        count = 1 if role == "chief" else getattr(old, f"{prefix}Count")
+        if kind and count:
+            at, pool = ("workerPools", len(pools)), {"role": role}
+            places[at] = place(("trainingInput", f"{prefix}Type"))
+            put(pool, at, "machineType", kind, f"{prefix}Type")
+            put(pool, at, "replicaCount", count, f"{prefix}Type" if role == "chief" else f"{prefix}Count")
+            pools.append(pool)
+    for index, pool in enumerate(pools):
+        at, prefix = ("workerPools", index), f"{_OLD_ROLES[pool['role']]}Config"
+        config = getattr(old, prefix)
+        if config is None:
+            continue
+        if config.acceleratorConfig:
+            put(pool, at, "acceleratorType", config.acceleratorConfig.type, prefix, "acceleratorConfig", "type")
+            put(pool, at, "acceleratorCount", config.acceleratorConfig.count, prefix, "acceleratorConfig", "count")
+        if config.diskConfig:
+            put(pool, at, "bootDiskType", config.diskConfig.bootDiskType, prefix, "diskConfig", "bootDiskType")
+            put(pool, at, "bootDiskSizeGb", config.diskConfig.bootDiskSizeGb, prefix, "diskConfig", "bootDiskSizeGb")
+        put(pool, at, "imageUri", config.imageUri, prefix, "imageUri")
+        put(pool, at, "command", config.containerCommand, prefix, "containerCommand")
+        put(pool, at, "args", config.containerArgs, prefix, "containerArgs")
+    chief = next(pool for pool in pools if pool["role"] == "chief")
+    for index, pool in enumerate(pools):  # a replica without an image of its own runs the master's
+        if "imageUri" in chief and "imageUri" not in pool:
+            for field in ("imageUri", "command", "args"):
+                if field not in pool:
+                    put(pool, ("workerPools", index), field, chief.get(field), "masterConfig")
+    native["workerPools"] = pools
+    for field in ("region", "args", "packageUris", "pythonModule", "serviceAccount", "network", "enableWebAccess"):
+        put(native, (), field, getattr(old, field), field)
+    put(native, (), "baseOutputDirectory", old.jobDir, "jobDir")
+    if old.scheduling.maxRunningTime:
+        native["scheduling"] = {"timeout": old.scheduling.maxRunningTime}
+        places["scheduling", "timeout"] = place(("trainingInput", "scheduling", "maxRunningTime"))
+    if given.labels:
+        native["labels"] = given.labels
+        places |= {("labels", key): place(("labels", key)) for key in given.labels}
+    return NativeJob.model_validate(native), places
 
 
 def _contradictions(job: TrainingInput) -> Iterator[tuple[str, str]]:
-    """(field, message) for what no single field shows."""
-    own = ("masterType", "workerType", "workerCount", "parameterServerType", "parameterServerCount")
+    """(field, message) for what no single field shows and native words cannot say."""
+    own = [f"{prefix}{part}" for prefix in _OLD_ROLES.values() for part in ("Type", "Count") if prefix + part != "masterCount"]
     if job.scaleTier not in (None, "CUSTOM"):
         for field in own:
             if getattr(job, field):
@@ -162,12 +188,17 @@ def _contradictions(job: TrainingInput) -> Iterator[tuple[str, str]]:
     elif not job.masterType and (job.scaleTier == "CUSTOM" or any(getattr(job, field) for field in own)):
         field = "scaleTier" if job.scaleTier else next(field for field in own if getattr(job, field))
         yield field, "machines of your own choice need a chief; add masterType: standard"
-    for role in ("worker", "parameterServer"):
-        kind, count = getattr(job, f"{role}Type"), getattr(job, f"{role}Count")
+    for prefix in ("worker", "parameterServer", "evaluator"):
+        kind, count = getattr(job, f"{prefix}Type"), getattr(job, f"{prefix}Count")
         if count and not kind:
-            yield f"{role}Count", f"{role}Type is missing; add, for example, {role}Type: standard"
+            yield f"{prefix}Count", f"{prefix}Type is missing; add, for example, {prefix}Type: standard"
         if kind and count is None:
-            yield f"{role}Type", f"{role}Count is missing; add {role}Count: 1 or remove {role}Type"
+            yield f"{prefix}Type", f"{prefix}Count is missing; add {prefix}Count: 1 or remove {prefix}Type"
+    tier = machines.mapping()["scaleTiers"].get(job.scaleTier or "CUSTOM", {})
+    for role, prefix in _OLD_ROLES.items():
+        used = role == "chief" or role in tier or getattr(job, f"{prefix}Count", None)
+        if getattr(job, f"{prefix}Config") and not used:
+            yield f"{prefix}Config", f"there are no machines of that kind; add {prefix}Type and {prefix}Count or remove it"
     if job.parameterServerCount and not job.workerCount:
         yield (
             "parameterServerCount",
@@ -175,12 +206,22 @@ def _contradictions(job: TrainingInput) -> Iterator[tuple[str, str]]:
         )
 
 
-def _empty(node: Any, location: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def _locations(value: Any, location: Location = ()) -> Iterator[Location]:
+    """Every field in a document, the inner ones too."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*location, key)
+        yield from _locations(item, (*location, key))
+
+
+def _empty(node: Any, location: Location = ()) -> Iterator[Location]:
     """Where a field stands without a value."""
-    for key, value in node.items():
+    for key, value in node.items() if hasattr(node, "items") else enumerate(node):
+        if len(location) > 20:
+            return  # an alias to what holds it; said when it is made plain
         if value is None:
             yield (*location, key)
-        elif hasattr(value, "items"):
+        elif hasattr(value, "items") or isinstance(value, list):
             yield from _empty(value, (*location, key))
 
 
@@ -201,20 +242,27 @@ def _load(text: str, name: str) -> Any:
         raise UserError(f"{where}: not valid YAML: {said}; check indentation, colons and quotes there") from None
     except YAMLError as error:
         raise UserError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except (ValueError, AttributeError, TypeError, AssertionError, NotImplementedError, RecursionError) as error:
+        # ruamel's own trips over what no one writes: a date that is none, a directive it does not know.
+        raise UserError(f"{name}: not valid YAML: {str(error).splitlines()[0] if str(error) else error!r}") from None
     if not hasattr(document, "lc") or not hasattr(document, "keys"):
-        raise UserError(f"{name}:1: a job file is a mapping that begins with `trainingInput:`; see examples/digits/job.yaml")
+        raise UserError(
+            f"{name}:1: a job file is a mapping that begins with `trainingInput:` or has `workerPools:`; see {EXAMPLES}"
+        )
     return document
 
 
 def _plain(value: Any) -> Any:
     """ruamel's round-trip values as Python's own."""
     if hasattr(value, "items"):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
+    if type(value).__name__ == "ScalarBoolean":
+        return bool(value)
     return getattr(value, "value", value)  # a scalar with a tag of its own is what it says without the tag
 
 
@@ -230,52 +278,102 @@ def _line(document: Any, location: Sequence[Any]) -> int:
     return int(line) + 1
 
 
-def _text(problem: Any) -> str:
+def _path(location: Sequence[Any]) -> str:
+    names = (part if not isinstance(part, str) or part.isprintable() else repr(part) for part in location)
+    return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).lstrip(".")
+
+
+def _causes(problems: Sequence[Any]) -> list[Any]:
+    """Without the lists that are too short only because an item of them is wrong."""
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short" or not any(_inside(place, problem["loc"]) for place in places)
+    ]
+
+
+def _inside(place: Sequence[Any], holder: Sequence[Any]) -> bool:
+    return len(place) > len(holder) and tuple(place[: len(holder)]) == tuple(holder)
+
+
+def _text(problem: Any, old: bool) -> str:
     """One of pydantic's complaints in a user's words."""
     location = tuple(part for part in problem["loc"] if part != "[key]")
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    field, value = str(location[-1]), problem["input"]
-    return f"{path}: {_complaint(problem, field, value, location)}"
+    field = str(next((part for part in reversed(location) if isinstance(part, str)), ""))
+    return f"{_path(location)}: {complaint(problem, field, location, old)}"
 
 
-def _complaint(problem: Any, field: str, value: Any, location: tuple[Any, ...]) -> str:
-    kind, context = problem["type"], problem.get("ctx", {})
+def complaint(problem: Any, field: str, location: Location, old: bool = False) -> str:
+    """What is wrong with a value, in a user's words: from one of pydantic's errors."""
+    kind, context, value = problem["type"], problem.get("ctx", {}), problem["input"]
     if kind == "extra_forbidden":
-        return _unknown(field, location)
+        return _unknown(str(location[-1]), location, old)
     if kind == "missing":
-        return "missing; a job file begins with `trainingInput:`, see examples/digits/job.yaml"
+        return "missing; add it"
     if kind == "string_type":
+        if isinstance(value, (list, dict)):
+            return f"must be text, not {value!r}"
         return f'must be text, not {value!r}; write "{value}", in quotes'
     if kind == "greater_than_equal":
         return f"must be {context['ge']} or more, not {value}"
+    if kind == "less_than_equal":
+        return f"must be {context['le']} or less, not {value}"
     if kind in ("int_type", "int_from_float"):
         return f"must be a whole number, not {value!r}"
+    if kind in ("bool_type", "bool_parsing"):
+        return f"must be true or false, not {value!r}"
     if kind == "literal_error":
-        return f"unknown value {value!r}; one of {context['expected']}"
+        expected = str(context["expected"])
+        known = [name for name in expected.replace(" or ", ", ").replace("'", "").split(", ") if name]
+        close = difflib.get_close_matches(str(value).upper(), known, n=3, cutoff=0.6)
+        if close and len(known) > 6:
+            return f"unknown value {value!r}; did you mean {' or '.join(close)}?"
+        return f"unknown value {value!r}; one of {expected}"
     if kind == "tuple_type":
         return f'must be a list, not {value!r}; write one item per line, each after "- "'
+    if kind in ("too_short", "too_long"):
+        few = kind == "too_short"
+        return "must not be empty; remove it or fill it" if few else f"must have at most {context['max_length']} entries"
+    if kind == "string_too_short":
+        return "must not be empty; give a value or remove it"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"must hold indented fields, not {value!r}"
     if kind == "string_pattern_mismatch":
-        shapes = {
-            "maxRunningTime": 'a duration in seconds, for example "43200s"',
-            "region": "a region, for example us-central1",
-            "pythonModule": "a Python module's name, for example trainer.train",
-        }
         if "labels" in location:
             return f"{value!r}: a label is at most 63 lower-case letters, digits, _ and -, and its key begins with a letter"
-        return f"must be {shapes.get(field, 'a gs://BUCKET/… address')}, not {value!r}"
+        if "env" in location:
+            return f"{value!r}: an environment variable's name is letters, digits and _, and begins with no digit"
+        return f"must be {SHAPES.get(field, 'a gs://BUCKET/… address')}, not {value!r}"
     return f"{problem['msg']} (found {value!r})"
 
 
-def _unknown(field: str, location: tuple[Any, ...]) -> str:
-    if field in UNSUPPORTED and location[0] == "trainingInput":
+def _unknown(field: str, location: Location, old: bool) -> str:
+    if old and field in UNSUPPORTED and location[0] == "trainingInput":
         return "known to ML Engine but not supported here; remove it"
-    if field == "labels":
+    if old and len(location) == 2 and field == "labels":
         return "labels stand beside trainingInput, not in it; move them one level out"
     if len(location) == 1 and field in TrainingInput.model_fields:
         return "belongs under trainingInput; indent it there"
-    models: dict[int, type[BaseModel]] = {1: _File, 2: TrainingInput}
-    known = models.get(len(location), Scheduling).model_fields
+    if old and len(location) == 1 and field in NativeJob.model_fields:
+        return "a job file has either trainingInput or native fields; keep one form"
+    known = _fields(OldJob if old else NativeJob, location[:-1])
     close = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
     return f"unknown field; did you mean {close[0]}?" if close else f"unknown field; one of {', '.join(known)}"
+
+
+def _fields(model: type[BaseModel], location: Location) -> list[str]:
+    """The names of the fields that may stand at a location."""
+    for part in location:
+        if isinstance(part, str):
+            inner = _models(model.model_fields[part].annotation)
+            if not inner:
+                return []
+            model = inner[0]
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

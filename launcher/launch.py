@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import machines, runs, vertex
 from launcher.errors import UserError
-from launcher.job import EvaluationJob, Pool, PythonPackage, Scheduling, TrainingJob, evaluation_name
+from launcher.job import EvaluationJob, Pool, PythonPackage, TrainingJob, evaluation_name
 from launcher.session import Session, attach, connect
-from launcher.stack import Question
+from launcher.stack import Question, module
 
 if TYPE_CHECKING:
     from infra.outputs import StackOutputs
@@ -24,36 +25,10 @@ if TYPE_CHECKING:
 
 
 def training(outputs: StackOutputs, file: JobFile, run: str) -> TrainingJob:
-    """The training job of a run: the job file's word first, then the stack's. Raises UserError."""
-    given = file.input
-    if given.region and given.region != outputs.region:
-        raise UserError(
-            f"trainingInput.region is {given.region}, but the stack's bucket and jobs are in {outputs.region}; "
-            "remove it, or set the stack's `region`"
-        )
-    own = [arg.partition("=")[0] for arg in given.args]
-    if "--train_dir" in own:
-        raise UserError("trainingInput.args: --train_dir is the run's own folder and set by odcloud; remove it")
-    train_dir = f"{outputs.train_dir}/{run}"
-    args = [f"--train_dir={train_dir}"]
-    if "--pipeline_config_path" not in own:
-        args.append(f"--pipeline_config_path={outputs.pipeline_config_path}")
-    return TrainingJob(
-        run=run,
-        display_name=run,
-        region=outputs.region,
-        pools=file.pools,
-        program=PythonPackage(
-            outputs.executor_image_uri,
-            tuple(given.packageUris if given.packageUris is not None else outputs.package_uris),
-            given.pythonModule or _module(outputs, "train"),
-            (*args, *given.args),
-        ),
-        output_uri=given.jobDir or train_dir,
-        service_account=outputs.service_account,
-        labels={**outputs.labels, **file.labels},
-        scheduling=Scheduling(timeout=given.scheduling.maxRunningTime),
-    )
+    """The training job of a run: what flags, environment and job file say, then the stack. Raises UserError."""
+    from launcher import resolve
+
+    return resolve.training(outputs, file, run).job
 
 
 def evaluation(outputs: StackOutputs, run: str) -> EvaluationJob:
@@ -68,7 +43,7 @@ def evaluation(outputs: StackOutputs, run: str) -> EvaluationJob:
         program=PythonPackage(
             outputs.executor_image_uri,
             tuple(outputs.package_uris),
-            _module(outputs, "eval"),
+            module(outputs, "eval"),
             (
                 f"--checkpoint_dir={outputs.train_dir}/{run}",
                 f"--eval_dir={eval_dir}",
@@ -81,15 +56,6 @@ def evaluation(outputs: StackOutputs, run: str) -> EvaluationJob:
     )
 
 
-def _module(outputs: StackOutputs, kind: str) -> str:
-    try:
-        return outputs.python_modules[kind]
-    except KeyError:
-        raise UserError(
-            f"output 'python_modules' of the stack has no {kind!r}; run `pulumi up` to bring the stack up to date"
-        ) from None
-
-
 def train(
     config: Path,
     run: str | None,
@@ -99,20 +65,37 @@ def train(
     form: str,
     max_cost: float | None = None,
     fallback: Sequence[str] = (),
+    scale_lr: bool = False,
+    explain: bool = False,
+    flags: Mapping[str, Any] | None = None,
 ) -> int:
-    """The command; returns its exit code. `fallback`: regions to try after the stack's own."""
+    """The command; returns its exit code.
+
+    `fallback`: regions to try after the stack's own. `flags`: what goes before the job file, by the keys of overrides.py.
+    """
     for region in fallback:
         if not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
             raise UserError(f"--fallback-regions: {region!r} is no region; write them as us-east1,europe-west4")
     if run:
         runs.check_id(run)
     with Question(stack) as question:  # Pulumi starts while the job file is read
-        from launcher import jobfile
+        from launcher import jobfile, learning_rate, overrides, resolve
 
-        file = jobfile.read(config)
+        file = jobfile.read(config, overrides.given(flags or {}, os.environ))
         session = attach(question.answer())
+    resolved = resolve.training(session.outputs, file, run or runs.new_id())
+    only_shown = dry_run or explain
+    rate: list[str] = []
+    if scale_lr or not only_shown:  # what is only shown needs no bucket
+        file, rate = learning_rate.held(session, file, resolved.pipeline_config, scale_lr, send=not only_shown)
     for warning in file.warnings:
         _say(f"warning: {warning}")
+    for note in (*file.notes, *rate):
+        _say(f"note: {note}")
+    if explain:
+        rows = resolve.training(session.outputs, file, resolved.job.run).rows
+        print(json.dumps(resolve.facts(rows), indent=2) if form == "json" else resolve.table(rows))
+        return 0
     limit = None
     if max_cost is not None:
         from launcher import quote

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ def quote(config: Path, hours: float | None, stack: str | None, form: str) -> in
     if hours is not None and not (math.isfinite(hours) and hours > 0):
         raise UserError(f"--hours {hours:g}: must be a number above 0")
     with Question(stack) as question:
-        from launcher import jobfile, launch
+        from launcher import jobfile, launch, overrides
 
-        file = jobfile.read(config)
+        file = jobfile.read(config, overrides.given({}, os.environ))
         session = attach(question.answer())
     body = vertex.custom_job(launch.training(session.outputs, file, "quote"))
     known, reason = prices.best(session.google, _today())

@@ -92,6 +92,16 @@ def checked(values: Mapping[str, Any], stack: str) -> StackOutputs:
         raise UserError(f"output {name!r} of {stack} {what}; run `pulumi up` to bring the stack up to date") from None
 
 
+def module(outputs: StackOutputs, kind: str) -> str:
+    """The module that a kind of job, train or eval, runs. Raises UserError when the stack names none."""
+    try:
+        return outputs.python_modules[kind]
+    except KeyError:
+        raise UserError(
+            f"output 'python_modules' of the stack has no {kind!r}; run `pulumi up` to bring the stack up to date"
+        ) from None
+
+
 def _refusal(stderr: str, stack: str | None, folder: Path) -> str:
     """What Pulumi said, and what to do about it."""
     said = next((line for line in stderr.splitlines() if line.startswith("error:")), stderr.strip()[-300:])

@@ -92,7 +92,7 @@ T = "trainingInput:\n"
         ("- a\n", 1, "begins with `trainingInput:`"),
         ("trainingInput:\n", 1, "trainingInput: has no value"),
         ("trainingInput: 3\n", 1, "trainingInput: must hold indented fields, not 3"),
-        ("masterType: standard\n", 1, "trainingInput: missing"),
+        ("masterType: standard\n", 1, "masterType: belongs under trainingInput; indent it there"),
         ("trainingInput: {}\nlables: {a: b}\n", 2, "lables: unknown field; did you mean labels?"),
         (T + "  workerCont: 3\n", 2, "trainingInput.workerCont: unknown field; did you mean workerCount?"),
         (T + "  scaleTier: BASIC\n  zzz: 3\n", 3, "trainingInput.zzz: unknown field; one of scaleTier"),

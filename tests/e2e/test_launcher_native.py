@@ -1,0 +1,117 @@
+"""Native job files, flags and the scaled learning rate, against a real local cloud, stack and job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launcher_stage import BUCKET, Stage
+
+from launcher.google import VERSIONS, override_name
+
+NATIVE = """workerPools:
+- {role: chief, machineType: n1-standard-4, env: {ONLY: chief}}
+- {role: worker, machineType: n1-standard-4, replicaCount: 2}
+- {role: ps, machineType: n1-standard-4, replicaCount: 2}
+scheduling: {strategy: SPOT, timeout: 600s}
+labels: {team: cats}
+"""
+CONFIG = """train_config { optimizer { adam_optimizer { learning_rate { constant_learning_rate {
+  learning_rate: 0.004  # the peak
+} } } } }
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    made = Stage(tmp_path_factory.mktemp("stage"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("GOOGLE_OAUTH_ACCESS_TOKEN", *(override_name(service) for service in VERSIONS)):
+                patch.setenv(name, made.environment[name])
+            made.fill_bucket()
+        (made.folder / "native.yaml").write_text(NATIVE)
+        yield made
+    finally:
+        made.close()
+
+
+def bucket(stage: Stage) -> Path:
+    return stage.folder / ".odcloud" / "buckets" / BUCKET
+
+
+def test_a_native_job_trains(stage: Stage) -> None:
+    stage.behave(steps=1)
+    done = stage.run("train", "--config", "native.yaml", "--run", "native", "--parameter-servers", "1", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "2 workers and the chief: 3 training machines, and 1 parameter server" in done.stderr
+    assert "odd number" not in done.stderr  # the flag went before the file
+    facts = json.loads(done.stdout)
+    assert facts["state"] == "SUCCEEDED"
+    record = json.loads(next((bucket(stage) / "runs/native").iterdir()).read_text())
+    spec = record["request"]["jobSpec"]
+    assert spec["scheduling"] == {"timeout": "600s", "strategy": "SPOT"}
+    assert [pool["replicaCount"] for pool in spec["workerPoolSpecs"]] == ["1", "2", "1"]
+    assert record["request"]["labels"]["team"] == "cats"
+
+
+def test_dry_run_prints_the_body_alone(stage: Stage) -> None:
+    done = stage.run("train", "--config", "native.yaml", "--dry-run", ODCLOUD_TIMEOUT="60s")
+    assert json.loads(done.stdout)["jobSpec"]["scheduling"]["timeout"] == "60s"
+    assert "2 parameter servers: an odd number is better" in done.stderr
+
+
+def test_explain_shows_every_source(stage: Stage) -> None:
+    asked = ("train", "--config", "native.yaml", "--explain", "--workers", "5")
+    rows = {row["name"]: row for row in json.loads(stage.run(*asked, "--format", "json", ODCLOUD_TIMEOUT="60s").stdout)}
+    assert rows["worker.replicaCount"] == {"name": "worker.replicaCount", "value": 5, "source": "flag --workers"}
+    assert rows["scheduling.timeout"]["source"] == "environment ODCLOUD_TIMEOUT"
+    assert rows["scheduling.strategy"]["source"] == "job file native.yaml:5"
+    assert rows["serviceAccount"]["source"] == "stack output service_account"
+    assert rows["network"]["source"] == "default"
+    table = stage.run(*asked).stdout
+    assert "flag --workers" in table
+    assert len(table.splitlines()) == len(rows)
+
+
+def test_the_learning_rate_is_held_against_the_workers(stage: Stage) -> None:
+    path = bucket(stage) / "config" / "pipeline.config"
+    path.write_text(CONFIG)
+    said = stage.run("train", "--config", "native.yaml", "--run", "advised", "--detach")
+    assert "learning rate 0.004 with 2 workers" in said.stderr
+    stage.run("jobs", "cancel", "advised", check=True)
+    dry = stage.run("train", "--config", "native.yaml", "--scale-lr", "--dry-run")
+    (target,) = {
+        arg.partition("=")[2]
+        for pool in json.loads(dry.stdout)["jobSpec"]["workerPoolSpecs"]
+        for arg in pool["pythonPackageSpec"]["args"]
+        if arg.startswith("--pipeline_config_path=")
+    }
+    copy = bucket(stage) / target.removeprefix(f"gs://{BUCKET}/")
+    assert not copy.exists()  # a dry run sends nothing
+    for run in ("scaled", "scaled-again"):  # the second time the copy is there already
+        done = stage.run("train", "--config", "native.yaml", "--run", run, "--scale-lr", "--detach")
+        assert done.returncode == 0, done.stderr
+        assert "learning rate 0.004 of gs://stage/config/pipeline.config divided by 2 workers: 0.002" in done.stderr
+        stage.run("jobs", "cancel", run, check=True)
+    assert copy.read_text() == CONFIG.replace("0.004", "0.002")
+    rows = json.loads(stage.run("train", "--config", "native.yaml", "--scale-lr", "--explain", "--format", "json").stdout)
+    assert {"name": "pipelineConfigPath", "value": target, "source": "flag --scale-lr"} in rows
+    stage.behave(steps=1)
+    refused = stage.run("train", "--config", "native.yaml", "--scale-lr", "--run", "none")
+    assert refused.returncode == 2
+    assert "writes no learning rate in train_config.optimizer" in refused.stderr
+
+
+def test_wrong_files_and_flags_end_in_one_line(stage: Stage) -> None:
+    (stage.folder / "wrong.yaml").write_text(NATIVE.replace("role: worker", "role: chief"))
+    for arguments, said in (
+        (("--config", "wrong.yaml"), "wrong.yaml:3: workerPools[1].role: two chiefs"),
+        (("--config", "native.yaml", "--timeout", "1h"), "--timeout: must be a duration"),
+    ):
+        done = stage.run("train", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"odcloud: error: {said}")
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,355 @@
+"""The native job file, the guidelines, and who has the last word on a value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+from test_launcher_vertex import OUTPUTS, RUN
+
+from launcher import jobfile, jobmodel, overrides, resolve, vertex
+from launcher.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+POOLS = """workerPools:
+  - {role: chief, machineType: n1-standard-8}
+  - {role: worker, machineType: n1-standard-4, replicaCount: 3}
+  - {role: ps, machineType: n1-standard-4}
+"""
+EVERYTHING = """workerPools:
+  - role: chief
+    machineType: n1-standard-8
+    acceleratorType: NVIDIA_TESLA_T4
+    acceleratorCount: 2
+    bootDiskType: pd-standard
+    bootDiskSizeGb: 200
+    reservationAffinity:
+      reservationAffinityType: SPECIFIC_RESERVATION
+      key: compute.googleapis.com/reservation-name
+      values: [projects/p/zones/z/reservations/r]
+    env: {ONLY: chief}
+  - role: worker
+    machineType: standard
+    replicaCount: 3
+    imageUri: us-docker.pkg.dev/p/r/i@sha256:00
+    command: [python, -m, own]
+    args: [--fast]
+  - role: ps
+    machineType: n1-standard-4
+executorImageUri: us-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest
+packageUris: [gs://b/a.tar.gz]
+pythonModule: own.train
+args: [--size=3]
+env: {A: b}
+pipelineConfigPath: gs://b/p.config
+region: us-central1
+baseOutputDirectory: gs://b/out
+serviceAccount: me@p.iam.gserviceaccount.com
+network: projects/1/global/networks/n
+tensorboard: projects/p/locations/us-central1/tensorboards/2
+enableWebAccess: true
+scheduling:
+  strategy: FLEX_START
+  timeout: 3600s
+  maxWaitDuration: 60s
+  restartJobOnWorkerRestart: true
+  disableRetries: false
+labels: {team: cats}
+"""
+
+
+def body(text: str, **flags: Any) -> dict[str, Any]:
+    return vertex.custom_job(resolved(text, flags).job)
+
+
+def resolved(text: str, flags: dict[str, Any] | None = None, environ: dict[str, str] | None = None) -> resolve.Resolved:
+    file = jobfile.parse(text, "job.yaml", overrides.given(flags or {}, environ or {}))
+    return resolve.training(OUTPUTS, file, RUN)
+
+
+def test_every_field_has_its_place_in_the_body() -> None:
+    leading = [f"--train_dir=gs://my-bucket/train/{RUN}", "--pipeline_config_path=gs://b/p.config"]
+
+    def package(env: dict[str, str]) -> dict[str, Any]:
+        return {
+            "executorImageUri": "us-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest",
+            "packageUris": ["gs://b/a.tar.gz"],
+            "pythonModule": "own.train",
+            "args": [*leading, "--size=3"],
+            "env": [{"name": name, "value": value} for name, value in env.items()],
+        }
+
+    assert body(EVERYTHING) == {
+        "displayName": RUN,
+        "jobSpec": {
+            "workerPoolSpecs": [
+                {
+                    "machineSpec": {
+                        "machineType": "n1-standard-8",
+                        "acceleratorType": "NVIDIA_TESLA_T4",
+                        "acceleratorCount": 2,
+                        "reservationAffinity": {
+                            "reservationAffinityType": "SPECIFIC_RESERVATION",
+                            "key": "compute.googleapis.com/reservation-name",
+                            "values": ["projects/p/zones/z/reservations/r"],
+                        },
+                    },
+                    "replicaCount": "1",
+                    "diskSpec": {"bootDiskType": "pd-standard", "bootDiskSizeGb": 200},
+                    "pythonPackageSpec": package({"ONLY": "chief"}),
+                },
+                {
+                    "machineSpec": {"machineType": "n1-standard-4"},
+                    "replicaCount": "3",
+                    "containerSpec": {
+                        "imageUri": "us-docker.pkg.dev/p/r/i@sha256:00",
+                        "command": ["python", "-m", "own"],
+                        "args": [*leading, "--fast"],
+                        "env": [{"name": "A", "value": "b"}],
+                    },
+                },
+                {
+                    "machineSpec": {"machineType": "n1-standard-4"},
+                    "replicaCount": "1",
+                    "pythonPackageSpec": package({"A": "b"}),
+                },
+            ],
+            "baseOutputDirectory": {"outputUriPrefix": "gs://b/out"},
+            "serviceAccount": "me@p.iam.gserviceaccount.com",
+            "network": "projects/1/global/networks/n",
+            "tensorboard": "projects/p/locations/us-central1/tensorboards/2",
+            "enableWebAccess": True,
+            "scheduling": {
+                "timeout": "3600s",
+                "strategy": "FLEX_START",
+                "restartJobOnWorkerRestart": True,
+                "disableRetries": False,
+                "maxWaitDuration": "60s",
+            },
+        },
+        "labels": {"app": "odcloud", "team": "cats", "odcloud-run": RUN, "odcloud-kind": "train"},
+    }
+
+
+def test_a_file_without_pools_means_one_chief() -> None:
+    (pool,) = body("labels: {team: cats}")["jobSpec"]["workerPoolSpecs"]
+    assert pool["machineSpec"] == {"machineType": "n1-standard-4"}
+
+
+def test_the_old_form_s_replica_configs_are_native_pools() -> None:
+    made = body(
+        """trainingInput:
+  masterType: n1-standard-8
+  masterConfig:
+    imageUri: us-docker.pkg.dev/p/r/i
+    containerArgs: [--x]
+    acceleratorConfig: {type: NVIDIA_TESLA_T4, count: "2"}
+  workerType: n1-standard-4
+  workerCount: 2
+  workerConfig: {diskConfig: {bootDiskSizeGb: 300}}
+  network: projects/1/global/networks/n
+  serviceAccount: me@p.iam.gserviceaccount.com
+  enableWebAccess: false
+"""
+    )["jobSpec"]
+    chief, worker = made["workerPoolSpecs"]
+    assert chief["machineSpec"] == {"machineType": "n1-standard-8", "acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 2}
+    assert chief["containerSpec"] == worker["containerSpec"]
+    assert worker["diskSpec"] == {"bootDiskSizeGb": 300}
+    assert (made["network"], made["enableWebAccess"]) == ("projects/1/global/networks/n", False)
+
+
+CHIEF = "workerPools:\n- {role: chief, machineType: standard}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (CHIEF + "- {role: chief, machineType: standard}\n", 3, "workerPools[1].role: two chiefs"),
+        ("workerPools:\n- role: chief\n  machineType: standard\n  replicaCount: 2\n", 4, "2 chiefs: a job has exactly one"),
+        ("workerPools:\n- {role: worker, machineType: standard}\n", 1, "there is no chief"),
+        (CHIEF + "- {role: ps, machineType: standard}\n", 3, "parameter servers serve workers, and there are none"),
+        (POOLS + "  - {role: worker, machineType: standard}\n", 5, "two pools of role worker"),
+        (
+            CHIEF + "- {role: worker, machineType: standard}\n- role: ps\n  machineType: standard_gpu\n",
+            5,
+            "workerPools[2].machineType: parameter servers hold variables",
+        ),
+        (
+            CHIEF
+            + "- {role: worker, machineType: standard}\n- role: ps\n  machineType: n1-standard-4\n"
+            + "  acceleratorType: NVIDIA_TESLA_T4\n  acceleratorCount: 1\n",
+            5,
+            "parameter servers hold variables",
+        ),
+        ("workerPools:\n- role: chief\n  machineTyp: standard\n", 3, "unknown field; did you mean machineType?"),
+        ("workerPools:\n- role: boss\n  machineType: standard\n", 2, "workerPools[0].role: unknown value 'boss'"),
+        ("workerPools:\n- role: chief\n  machineType: n1-standard-5\n", 3, "unknown machine type 'n1-standard-5'; near it"),
+        (
+            "workerPools:\n- role: chief\n  machineType: n1-standard-4\n  acceleratorType: NVIDIA_T4\n  acceleratorCount: 1\n",
+            4,
+            "NVIDIA_TESLA_T4",
+        ),
+        ("workerPools:\n- role: chief\n  machineType: standard\n  acceleratorCount: 1\n", 4, "has a type and a count"),
+        (
+            "workerPools:\n- role: chief\n  machineType: e2-standard-4\n  acceleratorType: NVIDIA_TESLA_T4\n"
+            "  acceleratorCount: 1\n",
+            4,
+            "attached to N1 machines only",
+        ),
+        (
+            "workerPools:\n- role: chief\n  machineType: standard_v100\n  acceleratorType: NVIDIA_TESLA_T4\n"
+            "  acceleratorCount: 1\n",
+            4,
+            "standard_v100 means n1-standard-8 with 1 NVIDIA_TESLA_V100",
+        ),
+        (
+            "workerPools:\n- role: chief\n  machineType: standard\n"
+            "  reservationAffinity: {reservationAffinityType: SPECIFIC_RESERVATION}\n",
+            4,
+            "needs key",
+        ),
+        ("imageUri: a/b\npythonModule: c\n", 2, "imageUri and Python packages exclude each other"),
+        ("command: [a]\n", 1, "only an image of your own has a command"),
+        ("args: [--train_dir=x]\n", 1, "set by odcloud"),
+        ("env: {TF_CONFIG: x}\n", 1, "env.TF_CONFIG: the service sets this variable itself"),
+        ("env: {1A: x}\n", 1, "an environment variable's name"),
+        ("labels: {odcloud-run: x}\n", 1, "odcloud sets this label itself"),
+        ("scheduling: {strategy: CHEAP}\n", 1, "unknown value 'CHEAP'; one of 'STANDARD', 'SPOT' or 'FLEX_START'"),
+        ("scheduling:\n  strategy: SPOT\n  maxWaitDuration: 5s\n", 3, "has an effect with strategy FLEX_START only"),
+        ("scheduling: {disableRetries: true, restartJobOnWorkerRestart: true}\n", 1, "disableRetries switches restarts off"),
+        ("network: default\n", 1, "must be projects/NUMBER/global/networks/NAME, not 'default'"),
+        ("enableWebAccess: 1\n", 1, "must be true or false, not 1"),
+        ("pipelineConfigPath: gs://b/c\nargs: [--pipeline_config_path=gs://b/d]\n", 2, "pipelineConfigPath, too; keep one"),
+        ("trainingInput: {}\nworkerPools: []\n", 2, "either trainingInput or native fields"),
+        ("workerPools: []\n", 1, "must not be empty"),
+    ],
+)
+def test_a_wrong_native_file_is_answered_with_line_field_and_advice(text: str, line: int, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        jobfile.parse(text, "job.yaml")
+    message = str(caught.value)
+    assert message.startswith(f"job.yaml:{line}: "), message
+    assert said in message
+
+
+def test_the_old_page_s_guidelines() -> None:
+    file = jobfile.parse(
+        POOLS.replace("{role: ps, machineType: n1-standard-4}", "{role: ps, machineType: standard, replicaCount: 2}"), "j"
+    )
+    assert file.notes == ("3 workers and the chief: 4 training machines, and 2 parameter servers",)
+    (warning,) = file.warnings
+    assert warning.startswith("j:4: workerPools[2].replicaCount: 2 parameter servers: an odd number is better")
+    with pytest.raises(UserError, match=r"job\.yaml:1: trainingInput\.parameterServerType: parameter servers hold"):
+        jobfile.parse(
+            "trainingInput: {masterType: standard, workerType: standard, workerCount: 1,"
+            " parameterServerType: standard_gpu, parameterServerCount: 1}",
+            "job.yaml",
+        )
+
+
+def test_what_no_pool_uses_is_said() -> None:
+    file = jobfile.parse(
+        "workerPools:\n- {role: chief, machineType: standard, imageUri: a/b, args: []}\npythonModule: x\nargs: [--y]\n",
+        "job.yaml",
+    )
+    assert [warning.partition(": has")[0] for warning in file.warnings] == ["job.yaml:3: pythonModule", "job.yaml:4: args"]
+
+
+def test_flag_then_environment_then_job_file_then_stack_then_default() -> None:
+    text = POOLS + "serviceAccount: file@p.iam\nscheduling: {timeout: 1s}\n"
+    environ = {"ODCLOUD_TIMEOUT": "2s", "ODCLOUD_WORKERS": "5", "ODCLOUD_STRATEGY": "SPOT", "ODCLOUD_NETWORK": ""}
+    made = resolved(text, {"timeout": "3s"}, environ)
+    rows = {row.name: (row.value, row.source) for row in made.rows}
+    assert rows["scheduling.timeout"] == ("3s", "flag --timeout")
+    assert rows["worker.replicaCount"] == (5, "environment ODCLOUD_WORKERS")
+    assert rows["scheduling.strategy"] == ("SPOT", "environment ODCLOUD_STRATEGY")
+    assert rows["serviceAccount"] == ("file@p.iam", "job file job.yaml:5")
+    assert rows["chief.machineType"] == ("n1-standard-8", "job file job.yaml:2")
+    assert rows["ps.replicaCount"] == (1, "default")
+    assert rows["pipelineConfigPath"] == (OUTPUTS.pipeline_config_path, "stack output pipeline_config_path")
+    assert rows["labels.app"] == ("odcloud", "stack output labels")
+    assert rows["network"] == (None, "default")
+    assert made.job.scheduling.timeout == "3s"
+    assert [pool.count for pool in made.job.pools] == [1, 5, 1]
+    assert "flag --timeout" in resolve.table(made.rows)
+    assert json.loads(json.dumps(resolve.facts(made.rows)))[0] == {"name": "run", "value": RUN, "source": "--run, or the time"}
+
+
+def test_rows_name_the_old_form_s_lines() -> None:
+    made = resolved("trainingInput:\n  masterType: standard\n  args:\n  - --pipeline_config_path=gs://b/c\n")
+    rows = {row.name: row.source for row in made.rows}
+    assert rows["chief.machineType"] == "job file job.yaml:2"
+    assert rows["pipelineConfigPath"] == "job file job.yaml:3 (args)"
+    assert {row.name: row.source for row in resolved("trainingInput: {}").rows}["chief.machineType"] == "default"
+
+
+def test_flags_go_before_what_the_file_says_for_a_pool() -> None:
+    made = body(EVERYTHING, image="p/r/other", pipeline_config="gs://z/c")["jobSpec"]["workerPoolSpecs"]
+    assert [pool["containerSpec"]["imageUri"] for pool in made] == ["p/r/other"] * 3
+    assert all("--pipeline_config_path=gs://z/c" in pool["containerSpec"]["args"] for pool in made)
+    old = body("trainingInput: {args: [--a, --pipeline_config_path, gs://b/c, --d]}", pipeline_config="gs://z/c")
+    (pool,) = old["jobSpec"]["workerPoolSpecs"]
+    assert pool["pythonPackageSpec"]["args"][1:] == ["--pipeline_config_path=gs://z/c", "--a", "--d"]
+    made = body(POOLS, workers="0", parameter_servers="0")["jobSpec"]["workerPoolSpecs"]
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "said"),
+    [
+        ({"timeout": "1h"}, {}, "--timeout: must be a duration in seconds, for example \"43200s\", not '1h'"),
+        ({}, {"ODCLOUD_TIMEOUT": "1h"}, "$ODCLOUD_TIMEOUT: must be a duration"),
+        ({"workers": "many"}, {}, "--workers: must be a whole number, not 'many'"),
+        ({}, {"ODCLOUD_ENABLE_WEB_ACCESS": "perhaps"}, "$ODCLOUD_ENABLE_WEB_ACCESS: must be true or false"),
+        ({"strategy": "CHEAP"}, {}, "--strategy: unknown value 'CHEAP'"),
+        ({"labels": ("a",)}, {}, "--label a: write it KEY=VALUE"),
+        ({"labels": ("A=b",)}, {}, "--label: 'A': a label is"),
+        ({"image": "a", "python_module": "b"}, {}, "--image and --python-module exclude each other"),
+        ({"max_wait": "1s"}, {}, "--max-wait: has an effect with strategy FLEX_START only"),
+        ({"workers": "0"}, {}, "job.yaml:4: workerPools[2]: parameter servers serve workers"),
+    ],
+)
+def test_a_wrong_override_is_named(flags: dict[str, Any], environ: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolved(POOLS, flags, environ)
+    assert str(caught.value).startswith(said), caught.value
+
+
+def test_a_pool_that_is_not_there_has_no_size() -> None:
+    with pytest.raises(UserError, match="--workers: the job file has no pool of role worker"):
+        resolved("labels: {}", {"workers": "3"})
+
+
+def test_the_published_schema_is_the_models() -> None:
+    published = (ROOT / "docs/job.schema.json").read_text(encoding="utf-8")
+    assert published == jobmodel.schema_text(), "run: python -m launcher.jobmodel > docs/job.schema.json"
+    jsonschema.Draft202012Validator.check_schema(json.loads(published))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.name)
+def test_examples_name_the_schema_and_fit_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    first = text.splitlines()[0]
+    assert first.startswith("# yaml-language-server: $schema=")
+    schema = json.loads((path.parent / first.partition("=")[2]).read_text(encoding="utf-8"))
+    jsonschema.validate(YAML(typ="safe").load(text), schema)
+    assert not jobfile.parse(text, path.name).warnings
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"workerPools": [{"role": "chief"}]},
+        {"trainingInput": {"workerCont": 1}},
+        {"enableWebAccess": None},
+        {"env": {"1": "a"}},
+    ],
+)
+def test_the_schema_refuses_what_the_launcher_refuses(document: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, jobmodel.schema())
