@@ -90,8 +90,6 @@ def train(
         file, rate = learning_rate.held(session, file, resolved.pipeline_config, scale_lr, send=not only_shown)
     for warning in file.warnings:
         _say(f"warning: {warning}")
-    for note in (*file.notes, *rate):
-        _say(f"note: {note}")
     if explain:
         rows = resolve.training(session.outputs, file, resolved.job.run).rows
         print(json.dumps(resolve.facts(rows), indent=2) if form == "json" else resolve.table(rows))
@@ -112,6 +110,8 @@ def train(
     regions = list(dict.fromkeys((session.google.region, *fallback)))
     while True:
         launched = _train(session.in_region(regions[0]), job_of, run, regions[1:])
+        for note in () if launched.adopted else (*file.notes, *rate):
+            _say(f"note: {note}")
         if limit and launched.adopted:
             _say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
         job, region = launched.job, vertex.region(launched.job)
