@@ -209,7 +209,7 @@ class OldReplica(_Strict):
 class TrainingInput(_Strict):
     """ML Engine's description of a training job, as the old page's YAML has it."""
 
-    scaleTier: Literal["BASIC", "STANDARD_1", "PREMIUM_1", "BASIC_GPU", "CUSTOM"] | None = Field(
+    scaleTier: Literal["BASIC", "STANDARD_1", "PREMIUM_1", "BASIC_GPU", "BASIC_TPU", "CUSTOM"] | None = Field(
         default=None, description="CUSTOM: the machines are named below; the others are fixed sets of machines."
     )
     masterType: Text | None = Field(default=None, description="The chief's machine type.")
