@@ -51,6 +51,7 @@ def _parser() -> Parser:
     )
     digits.set_defaults(run=_digits)
 
+    _add_convert(commands)
     check = commands.add_parser(
         "check",
         parents=[formats],
@@ -64,11 +65,63 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="convert Oxford-IIIT Pet, PASCAL VOC or COCO",
+        description="Writes a published data set as sharded TFRecords with the Object Detection API's keys, a label map, and "
+        "dataset.json with statistics and every item that was skipped, and why. The same source, seed and options give the "
+        "same bytes. Run again after an interruption, it goes on.",
+    )
+    convert.add_argument(
+        "source", metavar="SRC", help="folder as unpacked: of Pets images/ and annotations/, VOCdevkit, of COCO annotations/"
+    )
+    convert.add_argument("destination", metavar="DEST", help="folder to write to; made if absent")
+    convert.add_argument("--format", required=True, choices=("pets", "voc", "coco"), dest="form", help="how SRC is laid out")
+    convert.add_argument("--sets", metavar="A,B", help="which sets; default: those that are there for training and for testing")
+    convert.add_argument(
+        "--boxes", choices=("faces", "bodies"), help="Pets: around faces (default) or, from the trimaps, bodies"
+    )
+    convert.add_argument("--year", choices=("2007", "2012"), help="VOC: one year only (default: all that are there)")
+    convert.add_argument("--label-map", metavar="FILE", help="class ids to use (default: the data set's own)")
+    convert.add_argument("--skip-difficult", action="store_true", help="leave out objects marked as difficult")
+    convert.add_argument("--shards", type=int, metavar="N", help="files per set (default: one per 1000 images, at least 8)")
+    convert.add_argument("--seed", type=int, default=0, help="of the order, and of what is drawn for validation (default: 0)")
+    convert.add_argument("--processes", type=int, metavar="N", help="default: one per CPU")
+    convert.add_argument("--max-pixels", type=int, metavar="N", help="skip larger images (default: 50 million pixels)")
+    convert.add_argument("--strict", action="store_true", help="stop at the first bad item")
+    convert.add_argument("--json", action="store_true", help="print dataset.json")
+    convert.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from trainer.data import convert
+
+    values = {key: value for key, value in vars(options).items() if key not in ("run", "json") and value is not None}
+    if options.sets is not None:
+        values["sets"] = tuple(options.sets.split(","))
+    summary = convert.convert(convert.Options(**values), _progress("Converting"))
+    if options.json:
+        print(json.dumps({"destination": options.destination, **summary}))
+        return 0
+    print(f"Data set {options.destination} {'is up to date' if summary['up_to_date'] else 'is ready'}.")
+    for split, facts in summary["splits"].items():
+        files = sum(name.startswith(f"{split}-") for name in summary["files"])
+        sizes = ", ".join(f"{count} {size}" for size, count in facts["box_sizes"].items())
+        print(f"  {split:9} {facts['images']} images, {facts['boxes']} boxes ({sizes}), in {files} files")
+    for kind, count in summary["bad_by_kind"].items():
+        first = next(entry for entry in summary["bad"] if entry["kind"] == kind)
+        print(f"  skipped   {count} × {kind}, such as {first['item']}: {first['reason']}")
+    if summary["bad"]:
+        print(f"Every skipped item is named in {options.destination}/dataset.json.")
+    return 0
+
+
 def _digits(options: argparse.Namespace) -> int:
     from trainer.data import digits
 
     parameters = digits.Parameters(options.seed, options.train_images, options.test_images, options.shards)
-    summary = digits.make(options.destination, parameters, _progress())
+    summary = digits.make(options.destination, parameters, _progress("Drawing"))
     if options.format == "json":
         print(json.dumps({"destination": options.destination, **summary}))
         return 0
@@ -80,17 +133,19 @@ def _digits(options: argparse.Namespace) -> int:
     return 0
 
 
-def _progress() -> Any:
+def _progress(doing: str) -> Any:
     """A line on the terminal that counts; nothing where standard error is a file."""
-    shown = 0.0
+    start, shown = time.monotonic(), 0.0
 
     def show(done: int, total: int) -> None:
         nonlocal shown
+        now = time.monotonic()
         if done == total:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - shown > 0.1:
-            shown = time.monotonic()
-            print(f"\rDrawing images {done}/{total}", end="", file=sys.stderr, flush=True)
+        elif now - shown > 0.1:
+            shown = now
+            rate = done / max(now - start, 0.1)
+            print(f"\r\033[K{doing} images {done}/{total} · {rate:.0f}/s", end="", file=sys.stderr, flush=True)
 
     return show if sys.stderr.isatty() else lambda done, total: None
 
