@@ -30,9 +30,12 @@ lint: $(READY) ## ruff, mypy, import-linter
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
+lock: $(READY) ## resolve requirements.lock, and from it trainer/requirements.lock, anew
 	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--group dev --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--constraint requirements.lock --custom-compile-command "make lock" trainer/pyproject.toml \
+		--output-file trainer/requirements.lock
 
 clean: ## remove the virtual environment and the caches of the tools
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -61,6 +61,7 @@ outputs = StackOutputs(
     package_uris=[f"{uri}/{package.object}"],
     python_modules={"train": "trainer.train", "eval": "trainer.evaluate"},
     executor_image_uri=stack.executor_image_uri,
+    image_repository=f"{region}-docker.pkg.dev/{project}/{stack.name}",
     service_account=f"{stack.name}@{project}.iam.gserviceaccount.com",
     labels=stack.labels,
     endpoints={key[len(OVERRIDE) :].lower(): url for key, url in sorted(os.environ.items()) if key.startswith(OVERRIDE)},

@@ -37,6 +37,7 @@ class StackOutputs(BaseModel):
     executor_image_uri: Text = Field(
         description="Vertex AI's prebuilt image that runs the packages. The local cloud uses its own environment instead."
     )
+    image_repository: Text = Field(description="Where the stack's images go: HOST/PROJECT/REPOSITORY, without an image's name.")
     service_account: Text = Field(description="Email of the account that the jobs run as.")
     labels: dict[str, str] = Field(description="Labels of the stack's resources; its jobs carry them, too.")
     endpoints: dict[str, str] = Field(description="Base URL by service where it is not Google's own; {} on Google Cloud.")

@@ -34,6 +34,7 @@ VERSIONS = {
     "aiplatform": "v1",
     "artifactregistry": "v1",
     "cloudbilling": "v1",
+    "cloudbuild": "v1",
     "cloudresourcemanager": "v1",
     "compute": "v1",
     "iam": "v1",
@@ -240,7 +241,7 @@ class Google:
     ) -> Response:
         method = discovered(method_id)
         url = self._url(method_id, method, params, media)
-        headers = {"Authorization": f"Bearer {self._token()}", "User-Agent": "odcloud", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {self.access_token()}", "User-Agent": "odcloud", "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type
         attempt = 0
@@ -297,7 +298,7 @@ class Google:
         query = [(name, value) for name, value in params.items() if known[name]["location"] == "query"]
         return self.base_url(service) + path + ("?" + urlencode(query, doseq=True) if query else "")
 
-    def _token(self) -> str:
+    def access_token(self) -> str:
         given = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")
         if given:
             return given

@@ -26,6 +26,7 @@ GCLOUD_APIS = (
     "ARTIFACTREGISTRY",
     # not offered here, which is what a client should hear, rather than ask Google with the local cloud's token
     "CLOUDBILLING",
+    "CLOUDBUILD",
     "COMPUTE",
 )
 PULUMI_APIS = ("IAM", "IAM_BETA", "RESOURCE_MANAGER", "CLOUD_RESOURCE_MANAGER", "SERVICE_USAGE", "ARTIFACT_REGISTRY")

@@ -126,6 +126,7 @@ class ActiveJob:
         if self._preparation:
             self._preparation.cancel()
         replica.send(self._members(), signal.SIGKILL)
+        self._remove_containers()
         return first
 
     def markers(self) -> set[str]:
@@ -159,6 +160,7 @@ class ActiveJob:
                 self._processes[row.replica] = replica.adopt(
                     row.pid, row.process_created or 0.0, self._journal.folder(row.replica), self._marker(row)
                 )
+        self._remove_containers(keep=frozenset(self.markers()))  # of replicas that were started, but not stored
         if state == states.CANCELLING:
             self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
         elif state == states.PENDING and self._rows:
@@ -195,7 +197,8 @@ class ActiveJob:
             self._end(states.FAILED, preparation.error)
             return
         for row in self._rows.values():
-            row.python = str(preparation.pythons[row.replica.pool])
+            if row.replica.pool in preparation.pythons:
+                row.python = str(preparation.pythons[row.replica.pool])
         self._start_all()
 
     def _start_all(self) -> None:
@@ -220,15 +223,24 @@ class ActiveJob:
             roles=self._dialect.roles,
             tf_config_extra=self._dialect.tf_config,
         )
-        python = Path(row.python or "")
-        path = f"{python.parent}:{replica.search_path()}"
         row.attempt += 1
-        process = replica.spawn(
-            [str(python), *cluster.arguments(self._spec, row.replica)],
-            self._journal.folder(row.replica),
-            {"PATH": path, "PYTHONUNBUFFERED": "1", "GCS_ROOT": str(self._cloud.buckets), **variables},
-            self._marker(row),
-        )
+        folder, marker = self._journal.folder(row.replica), self._marker(row)
+        if cluster.image(self._spec, row.replica.pool):
+            from localcloud.jobs import container
+
+            command = container.command(
+                self._spec, row.replica, variables, buckets=self._cloud.buckets, folder=folder, marker=marker
+            )
+            process = replica.spawn(command, folder, {}, marker)
+        else:
+            python = Path(row.python or "")
+            path = f"{python.parent}:{replica.search_path()}"
+            process = replica.spawn(
+                [str(python), *cluster.arguments(self._spec, row.replica)],
+                folder,
+                {"PATH": path, "PYTHONUNBUFFERED": "1", "GCS_ROOT": str(self._cloud.buckets), **variables},
+                marker,
+            )
         self._processes[row.replica] = process
         row.state, row.exit_code, row.end_time = ReplicaState.RUNNING, None, None
         row.start_time = self._journal.now()
@@ -247,6 +259,7 @@ class ActiveJob:
                 self._journal.copy_output(row)
                 continue
             process.kill()  # what it started and left
+            self._remove_containers(process.marker)
             while self._journal.copy_output(row, final=True):
                 pass
             del self._processes[each]
@@ -376,6 +389,16 @@ class ActiveJob:
         replica.send(left, signal.SIGKILL)
         if not left and not (self._preparation and self._preparation.is_alive()):
             self._finish(states.FAILED, error)
+
+    def _remove_containers(self, marker: str | None = None, keep: frozenset[str] = frozenset()) -> None:
+        """Remove the containers left of a replica, or of all; a holder that was killed leaves its container running."""
+        if any(cluster.image(self._spec, row.replica.pool) for row in self._rows.values()):
+            from localcloud.jobs import container
+
+            if marker:
+                container.remove(marker)
+            else:
+                container.remove_all(self._prefix().removesuffix(":"), keep)
 
     # Small things
 

@@ -120,7 +120,8 @@ def environment(
         "CLOUD_ML_REGION": region,
         **output_directories(spec),
     }
-    for variable in spec["workerPoolSpecs"][replica.pool].get("pythonPackageSpec", {}).get("env", []):
+    pool = spec["workerPoolSpecs"][replica.pool]
+    for variable in (pool.get("containerSpec") or pool.get("pythonPackageSpec", {})).get("env", []):
         variables[variable["name"]] = expand(variable.get("value", ""), variables)
     return variables
 
@@ -129,6 +130,12 @@ def arguments(spec: Mapping[str, Any], replica: Replica) -> list[str]:
     """What follows the interpreter on a replica's command line: `-m MODULE ARGS…`."""
     package: Mapping[str, Any] = spec["workerPoolSpecs"][replica.pool]["pythonPackageSpec"]
     return ["-m", package["pythonModule"], *package.get("args", [])]
+
+
+def image(spec: Mapping[str, Any], pool: int) -> str | None:
+    """The image that a pool's replicas are containers of; None when they are processes."""
+    uri: str | None = spec["workerPoolSpecs"][pool].get("containerSpec", {}).get("imageUri")
+    return uri
 
 
 def package_uris(spec: Mapping[str, Any], pool: int) -> Sequence[str]:

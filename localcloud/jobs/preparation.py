@@ -1,4 +1,4 @@
-"""What happens before a job's replicas start: its packages are installed, in a thread since it can take a while."""
+"""What happens before a job's replicas start: packages are installed, images pulled, in a thread since it can take a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from localcloud.jobs import cluster, environments, states
 
 
 class Preparation(threading.Thread):
-    """Installs the packages of every pool. Afterwards `pythons` (by pool) or `error` is set, unless it was cancelled."""
+    """Installs the packages, or pulls the image, of every pool.
+
+    Afterwards `pythons` (by pool that has packages) or `error` is set, unless it was cancelled."""
 
     def __init__(self, home: Path, number: str, spec: Mapping[str, Any], marker: str) -> None:
         super().__init__(name=f"prepare-{number}", daemon=True)
@@ -28,6 +30,13 @@ class Preparation(threading.Thread):
     def run(self) -> None:
         try:
             for pool in sorted({replica.pool for replica in cluster.replicas(self._spec)}):
+                if image := cluster.image(self._spec, pool):
+                    from localcloud.jobs import container  # the engine's client takes long to import, and few jobs need it
+
+                    if reason := container.unready(image, self._cancelled):
+                        self.error = {"code": states.CODE_INVALID_ARGUMENT, "message": reason}
+                        return
+                    continue
                 files = [
                     environments.bucket_file(self._home / "buckets", uri) for uri in cluster.package_uris(self._spec, pool)
                 ]

@@ -16,6 +16,7 @@ _MACHINE_TYPE = re.compile(
 )
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 _LABEL_KEY = re.compile(r"[^\W\dA-Z_][\w-]{0,62}")
 _LABEL_VALUE = re.compile(r"[\w-]{0,63}")
 
@@ -23,7 +24,7 @@ Violation = tuple[str, str]
 
 
 def check_custom_job(job: Mapping[str, Any]) -> None:
-    """Raises ApiError: 400 naming every wrong field, 501 for what the local cloud cannot run."""
+    """Raises ApiError: 400 naming every wrong field."""
     found = list(violations(job))
     if found:
         lines = [f"{position}.Field: {field}; Message: {message}\t" for position, (field, message) in enumerate(found, 1)]
@@ -32,12 +33,6 @@ def check_custom_job(job: Mapping[str, Any]) -> None:
             "fieldViolations": [{"field": field, "description": message} for field, message in found],
         }
         raise ApiError(400, "INVALID_ARGUMENT", "List of found errors:\t" + "".join(lines), details=[details])
-    for index, pool in enumerate(job["jobSpec"]["workerPoolSpecs"]):
-        if "containerSpec" in pool:
-            field = f"job_spec.worker_pool_specs[{index}].container_spec"
-            raise ApiError(
-                501, "UNIMPLEMENTED", f"{field}: containerSpec is not offered by the local cloud; use pythonPackageSpec."
-            )
 
 
 def violations(job: Mapping[str, Any]) -> Iterator[Violation]:
@@ -97,6 +92,8 @@ def _pool(where: str, pool: Mapping[str, Any], *, primary: bool) -> Iterator[Vio
         yield where, "Exactly one of python_package_spec and container_spec must be set."
     if package is not None:
         yield from _package(f"{where}.python_package_spec", package)
+    elif "containerSpec" in pool:
+        yield from _container(f"{where}.container_spec", pool["containerSpec"])
 
 
 def _package(where: str, package: Mapping[str, Any]) -> Iterator[Violation]:
@@ -115,7 +112,20 @@ def _package(where: str, package: Mapping[str, Any]) -> Iterator[Violation]:
         yield f"{where}.python_module", "Python module is required."
     elif not _MODULE.fullmatch(module):
         yield f"{where}.python_module", f"{module!r} is no name of a Python module."
-    for index, variable in enumerate(package.get("env", [])):
+    yield from _env(where, package)
+
+
+def _container(where: str, container: Mapping[str, Any]) -> Iterator[Violation]:
+    image = container.get("imageUri", "")
+    if not image:
+        yield f"{where}.image_uri", "Image URI is required."
+    elif not _IMAGE.fullmatch(image):
+        yield f"{where}.image_uri", f"{image!r} is no address of an image (HOST/PATH:TAG or HOST/PATH@sha256:DIGEST)."
+    yield from _env(where, container)
+
+
+def _env(where: str, program: Mapping[str, Any]) -> Iterator[Violation]:
+    for index, variable in enumerate(program.get("env", [])):
         if not _C_NAME.fullmatch(variable.get("name", "")):
             yield f"{where}.env[{index}].name", f"{variable.get('name', '')!r} is no valid C identifier."
 

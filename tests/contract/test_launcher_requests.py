@@ -91,6 +91,7 @@ def outputs(bucket: str) -> StackOutputs:
         package_uris=[f"gs://{bucket}/packages/none.tar.gz"],
         python_modules={"train": "none.train", "eval": "none.evaluate"},
         executor_image_uri="us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest",
+        image_repository="us-central1-docker.pkg.dev/p/odcloud",
         service_account="trainer@odcloud-local.iam.gserviceaccount.com",
         labels={"app": "odcloud"},
         endpoints={},

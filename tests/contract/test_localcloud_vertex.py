@@ -232,11 +232,16 @@ def test_wrong_jobs_are_refused_by_field(server: Server, path: str, value: Any, 
 
 
 def test_other_refusals(server: Server) -> None:
-    container = change(f"{POOLS}.0", {**POOL, "containerSpec": {"imageUri": "image"}})
-    del container["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]
-    code, status, error = server.refused("POST", f"{LOCATION}/customJobs", container)
-    assert (code, status) == (501, "UNIMPLEMENTED")
-    assert "containerSpec" in error["message"]
+    for wrong, field in (
+        ({}, "image_uri"),
+        ({"imageUri": "no image"}, "image_uri"),
+        ({"imageUri": "image:1", "env": [{"name": "1A"}]}, "env[0].name"),
+    ):
+        container = change(f"{POOLS}.0", {**POOL, "containerSpec": wrong})
+        del container["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]
+        code, status, error = server.refused("POST", f"{LOCATION}/customJobs", container)
+        assert (code, status) == (400, "INVALID_ARGUMENT")
+        assert f"Field: job_spec.worker_pool_specs[0].container_spec.{field};" in error["message"]
     assert server.refused("POST", "v1/projects/other/locations/us-central1/customJobs", JOB)[:2] == (403, "PERMISSION_DENIED")
     assert server.refused("POST", "v1/projects/odcloud-local/locations/mars/customJobs", JOB)[0] == 400
     assert server.refused("GET", f"{LOCATION}/customJobs/5")[0] == 404

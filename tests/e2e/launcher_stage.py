@@ -183,6 +183,7 @@ def outputs() -> dict[str, Any]:
         "package_uris": [f"gs://{BUCKET}/packages/0/tiny-0.1.0.tar.gz"],
         "python_modules": {"train": "tiny.program", "eval": "tiny.program"},
         "executor_image_uri": "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest",
+        "image_repository": "us-central1-docker.pkg.dev/odcloud-local/odcloud",
         "service_account": "trainer@odcloud-local.iam.gserviceaccount.com",
         "labels": {"app": "odcloud"},
         "endpoints": {},

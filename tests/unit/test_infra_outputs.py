@@ -25,6 +25,7 @@ def values() -> dict[str, Any]:
         "package_uris": ["gs://b/packages/0123456789ab/odcloud_trainer-0.1.0.tar.gz"],
         "python_modules": {"train": "trainer.train", "eval": "trainer.evaluate"},
         "executor_image_uri": "image",
+        "image_repository": "us-central1-docker.pkg.dev/p/odcloud",
         "service_account": "a@p.iam.gserviceaccount.com",
         "labels": {"odcloud-stack": "local"},
         "endpoints": {},

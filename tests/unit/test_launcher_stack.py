@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
     "package_uris": ["gs://b/packages/0/t.tar.gz"],
     "python_modules": {"train": "t.train", "eval": "t.evaluate"},
     "executor_image_uri": "image",
+    "image_repository": "us-central1-docker.pkg.dev/p/odcloud",
     "service_account": "a@p.iam.gserviceaccount.com",
     "labels": {},
     "endpoints": {},

@@ -25,6 +25,7 @@ OUTPUTS = StackOutputs(
     package_uris=["gs://my-bucket/packages/0/odcloud_trainer-0.1.0.tar.gz"],
     python_modules={"train": "trainer.train", "eval": "trainer.evaluate"},
     executor_image_uri="us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest",
+    image_repository="us-central1-docker.pkg.dev/p/odcloud",
     service_account="trainer@my-project.iam.gserviceaccount.com",
     labels={"app": "odcloud"},
     endpoints={},
