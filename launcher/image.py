@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def read_context(folder: Path) -> Context:
     ignore = folder / ".dockerignore"
     lines = ignore.read_text().splitlines() if ignore.is_file() else []
     patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    paths = {DOCKERFILE, *exclude_paths(str(folder), patterns)}
+    paths = {DOCKERFILE, *exclude_paths(str(folder), patterns)} - {ignore.name}
     files = {path: folder / path for path in paths if (folder / path).is_file()}
     return {
         Path(path).as_posix(): File(file.read_bytes(), bool(file.stat().st_mode & _EXECUTABLE)) for path, file in files.items()
@@ -265,7 +266,7 @@ def _follow_push(image: str, events: Iterable[Mapping[str, Any]]) -> str:
             )
         if event.get("status") in ("Pushed", "Layer already exists", "Mounted from"):
             click.echo(f"{event['id']}: {event['status'].lower()}", err=True)
-        elif event.get("status") == "Pushing" and event.get("progress") and click.get_text_stream("stderr").isatty():
+        elif event.get("status") == "Pushing" and event.get("progress") and sys.stderr.isatty():
             click.echo(f"\r{event['id']}: {event['progress']}\x1b[K\r", err=True, nl=False)
         digest = event.get("aux", {}).get("Digest") or digest
     if not digest:
@@ -276,7 +277,7 @@ def _follow_push(image: str, events: Iterable[Mapping[str, Any]]) -> str:
 def _login(image: str) -> dict[str, str] | None:
     """What an engine shows a registry: at Google's the user's access token, elsewhere what the engine's own files say."""
     host = image.partition("/")[0]
-    if not host.endswith((".pkg.dev", "gcr.io")):
+    if host != "gcr.io" and not host.endswith((".pkg.dev", ".gcr.io")):
         return None
     from launcher.google import Google
 

@@ -183,7 +183,7 @@ class ActiveJob:
                 free = ports.allocate(len(everyone), store.ports_in_use(db))
                 self._rows = {each: ReplicaRow(each, port) for each, port in zip(everyone, free, strict=True)}
                 self._journal.say("Job is preparing.")
-                self._journal.record(self._rows.values(), "Replica {} is waiting for its packages.")
+                self._journal.record(self._rows.values(), "Replica {} is waiting for its packages or image.")
         self._preparation = Preparation(self._cloud.home, self.number, self._spec, f"{self._prefix()}packages")
         self._preparation.start()
 

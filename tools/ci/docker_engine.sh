@@ -30,6 +30,7 @@ install_missing() {
     local missing=()
     command -v dockerd >/dev/null || missing+=(docker.io)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v docker-registry >/dev/null || missing+=(docker-registry)  # the tests run it themselves
     command -v curl >/dev/null || missing+=(curl)
     [ ${#missing[@]} = 0 ] && return
     say "installing ${missing[*]}"
