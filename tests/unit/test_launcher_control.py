@@ -106,6 +106,7 @@ def session(**endpoints: str) -> Session:
         package_uris=["gs://b/p"],
         python_modules={},
         executor_image_uri="i",
+        image_repository="r",
         service_account="a",
         labels={},
         endpoints=endpoints,
