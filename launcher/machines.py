@@ -47,6 +47,8 @@ def machine(name: str, keep_retired: bool = False) -> tuple[Machine, str | None]
         return Machine(name, *known["acceleratorMachines"][name]), None
     if name in names():
         return Machine(name), None
+    if any(name == legacy["machine"] for legacy in known["machineTypes"].values()):
+        return Machine(name), None  # what a legacy name stands for may be written itself
     shape = re.fullmatch(r"([a-z]\d[a-z]?-[a-z]+)-\d+g?", name)
     if shape and not any(known_name.startswith(f"{shape[1]}-") for known_name in names()):
         return Machine(name), f"{name} is of a family that is not in odcloud's list: passed on as it is, for Google to judge"
