@@ -14,13 +14,13 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/odcloud
 say() { echo "docker_engine: $*" >&2; }
 
 stop() {
-    [ -f "$ROOT/pid" ] || return 0
     local pid
-    pid=$(cat "$ROOT/pid")
+    pid=$(cat "$ROOT/pid" 2>/dev/null || echo none)
     if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
         kill -TERM "$pid"
         for _ in $(seq 300); do [ -d "/proc/$pid" ] || break; sleep 0.1; done
     fi
+    umount "$ROOT"/exec/netns/* 2>/dev/null || true  # dockerd leaves the host's network namespace mounted there
     rm -rf "$ROOT"
 }
 
