@@ -162,11 +162,12 @@ def test_two_launch_one_run_at_once(stage: Stage) -> None:
 def test_a_launcher_that_was_killed_is_followed_by_one_that_goes_on(stage: Stage) -> None:
     """Its record is there and no job: the state between the two writes of a launch."""
     stage.behave(steps=1)
+    succeed(stage, "train", "--config", "job.yaml", "--run", "living")
     runs = stage.folder / f".odcloud/buckets/{BUCKET}/runs/orphan"
     runs.mkdir(parents=True)
-    (runs / "train-1.json").write_text(
-        json.dumps({"run": "orphan", "launcher": {"host": os.uname().nodename, "pid": 2**22 + 1}, "job": None, "error": None})
-    )
+    living = json.loads((runs.parent / "living/train-1.json").read_text())
+    killed = {"run": "orphan", "launcher": {**living["launcher"], "pid": 2**22 + 1}, "job": None, "error": None}
+    (runs / "train-1.json").write_text(json.dumps(killed))
     told = succeed(stage, "train", "--config", "job.yaml", "--run", "orphan")
     assert told["state"] == "SUCCEEDED"
     assert json.loads((runs / "train-1.json").read_text())["job"].endswith(told["job"])
