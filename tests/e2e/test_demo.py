@@ -150,7 +150,11 @@ def short_training(clone: Path, steps: int = BY_HAND_STEPS) -> None:
 
 
 def test_every_shell_block_of_the_readme_is_run_here() -> None:
-    assert set(readme_blocks()) == {"Two commands", "The same by hand", "On Google Cloud"}
+    with_an_engine = readme_blocks().pop("As a container image")  # in test_image.py
+    assert [line.split("#")[0].split() for line in with_an_engine[0].splitlines()] == [
+        ["odcloud", "image", verb] for verb in ("build", "push", "digest")
+    ]
+    assert set(readme_blocks()) == {"Two commands", "The same by hand", "On Google Cloud", "As a container image"}
     assert "\n".join(readme_blocks()["Two commands"]).split("\n") == ["make demo", "make down", "make test"]
 
 
