@@ -20,8 +20,15 @@ _CHECKPOINT_SECONDS = 20.0
 _CHECKPOINT_SHARE = 0.05
 _CHECKPOINTS_KEPT = 3
 _SUMMARIES = 100  # points of a curve
-# What tells that a server or the connection to it is gone, and not a mistake in the model.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+# What tells that a server or the connection to it is gone, and not a mistake in the model. The data is repeated without end, so
+# it is "out of range" only where a worker's iterator was cancelled: a worker and a server died at the same time.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+    tf.errors.OutOfRangeError,
+)
 _LOST_WORDS = ("unknown device", "Unable to find the relevant tensor remote_handle", "Unable to find a context_id")
 
 
