@@ -108,7 +108,7 @@ def test_a_living_launcher_s_record_is_waited_for(stage: Stage, monkeypatch: pyt
     said: list[str] = []
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(records, "_machine", lambda: "another boot")
-        held = records.claim(session, "leased", "train", 1, {}, "0" * 32)
+        held = records.claim(session, "leased", "train", 1, {"jobSpec": {"workerPoolSpecs": []}}, "0" * 32)
     assert held
     with ThreadPoolExecutor(1) as pool:
         launching = pool.submit(launched, stage, "leased", said)
