@@ -218,7 +218,8 @@ def test_demo_again_at_once_and_down(clone: Path) -> None:
 
 
 def test_readme_by_hand(clone: Path) -> None:
-    shell(clone, ".venv/bin/odcloud local start")
+    short_training(clone)
+    shell(clone, "make setup")
     for block in readme_blocks()["The same by hand"]:
         shell(clone, block)
 
@@ -226,6 +227,8 @@ def test_readme_by_hand(clone: Path) -> None:
 def test_readme_google_cloud(clone: Path) -> None:
     """The commands for a real project, against the local cloud: the same code path but for endpoints and credentials."""
     browser_only = "gcloud auth application-default login"
+    short_training(clone)
+    shell(clone, "make setup; .venv/bin/odcloud local start")
     for block in readme_blocks()["On Google Cloud"]:
         lines = [line for line in block.splitlines() if line.strip() != browser_only]
         script = "\n".join(lines).replace("MY_PROJECT", "odcloud-local")
