@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import paths
+from trainer import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,21 +43,7 @@ def detection_sheet(
     names: class id -> name; an unknown id is shown as a number.
     path: local, or gs:// (then written by TensorFlow). Raises OSError when it cannot be written.
     """
-    content = render(items, names, min_score)
-    if paths.is_remote(path):
-        import tensorflow as tf
-
-        try:
-            with tf.io.gfile.GFile(path, "wb") as file:
-                file.write(content)
-        except tf.errors.OpError as error:
-            raise OSError(error.message) from error
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(target)
+    files.write_bytes(path, render(items, names, min_score))
 
 
 def render(items: Sequence[Mapping[str, Any]], names: Mapping[int, str], min_score: float = MIN_SCORE) -> bytes:

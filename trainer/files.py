@@ -25,20 +25,25 @@ def read(path: str) -> str | None:
 
 
 def write(path: str, text: str) -> None:
-    """Writes the whole file, folders included; a reader sees the old text or the new one. Raises OSError."""
+    """As `write_bytes`, in UTF-8. Raises OSError."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes the whole file, folders included; a reader sees the old content or the new one. Raises OSError."""
     if paths.is_remote(path):
         import tensorflow as tf
 
         try:
-            with tf.io.gfile.GFile(path, "w") as file:
-                file.write(text)
+            with tf.io.gfile.GFile(path, "wb") as file:
+                file.write(content)
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.part")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     temporary.replace(target)
 
 
