@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,10 +135,11 @@ def test_the_pages_two_commands(local_cloud: LocalCloud, gcloud: Gcloud, bucket:
     # the id is unique
     assert "A job with this id already exists" in gcloud.run(command, code=1).stderr
 
-    # (gcloud leaves the last 5 seconds out of each poll, and ends after two that brought nothing)
-    logs = gcloud.run(f"gcloud ai-platform jobs stream-logs {job} --polling-interval 6").stdout.splitlines()
-    assert any(line.split("\t")[2:3] == ["service"] and "Job completed successfully." in line for line in logs)
-    assert any("master-replica-0" in line and "every replica has been here" in line for line in logs)
+    # Each poll of gcloud's leaves out the last 5 seconds, and once the job has ended the second poll in a row that brought nothing
+    # is the last. What it prints of a running job is therefore the beginning of the log: up to 5 seconds before its last poll.
+    # The master's line is in it, for the job goes on for longer than that: the sleeping servers are given 15 seconds to end.
+    followed = gcloud.run(f"gcloud ai-platform jobs stream-logs {job} --polling-interval 1").stdout.splitlines()
+    assert any("master-replica-0" in line and "every replica has been here" in line for line in followed)
     found = gcloud.wait(job, "SUCCEEDED")
     assert found["createTime"] < found["startTime"] < found["endTime"] and "errorMessage" not in found
     given = found["trainingInput"]
@@ -164,6 +166,14 @@ def test_the_pages_two_commands(local_cloud: LocalCloud, gcloud: Gcloud, bucket:
     evaluation = "object_detection_eval_1511000000"
     gcloud.run(EVAL.format(job=evaluation, bucket=bucket))
     assert gcloud.wait(evaluation, "SUCCEEDED")["trainingInput"]["scaleTier"] == "BASIC_GPU"
+
+    # of a job that ended 5 seconds ago the whole log is printed
+    ended = datetime.fromisoformat(found["endTime"].replace("Z", "+00:00"))
+    time.sleep(max(0.0, 6 - (datetime.now(timezone.utc) - ended).total_seconds()))
+    whole = gcloud.run(f"gcloud ai-platform jobs stream-logs {job} --polling-interval 1").stdout.splitlines()
+    assert whole[: len(followed)] == followed
+    assert whole[-1].split("\t")[2:3] == ["service"] and "Job completed successfully." in whole[-1]
+
     listed = gcloud.run("gcloud ai-platform jobs list --format=value(jobId,state)").stdout.splitlines()
     assert listed[:2] == [f"{evaluation}\tSUCCEEDED", f"{job}\tSUCCEEDED"]
     # Vertex AI knows nothing of them
