@@ -135,8 +135,9 @@ def test_the_pages_two_commands(local_cloud: LocalCloud, gcloud: Gcloud, bucket:
     # the id is unique
     assert "A job with this id already exists" in gcloud.run(command, code=1).stderr
 
-    # Each poll of gcloud's leaves out the last 5 seconds, and once the job has ended the second poll in a row that brought nothing
-    # is the last. What it prints of a running job is therefore the beginning of the log: up to 5 seconds before its last poll.
+    # Each poll of gcloud's leaves out the last 5 seconds, and once the job has ended the second poll in a row that brought
+    # nothing is the last. What it prints of a running job is therefore the beginning of the log: up to 5 seconds before its
+    # last poll.
     # The master's line is in it, for the job goes on for longer than that: the sleeping servers are given 15 seconds to end.
     followed = gcloud.run(f"gcloud ai-platform jobs stream-logs {job} --polling-interval 1").stdout.splitlines()
     assert any("master-replica-0" in line and "every replica has been here" in line for line in followed)
