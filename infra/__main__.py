@@ -24,7 +24,8 @@ with told():
     uri = f"gs://{stack.bucket}"
     package = sources.build_package(ROOT / "trainer", ROOT / "build")
     pipeline = sources.render_config(ROOT / stack.pipeline_config, f"{uri}/data", ROOT / "build")
-    dataset = sources.find_data(ROOT / stack.data_dir) if stack.data_dir else []
+    dataset = sources.find_data(ROOT / stack.data_dir, ROOT / stack.pipeline_config, f"{uri}/data") if stack.data_dir else []
+    label_map = sources.label_map(ROOT / stack.pipeline_config, f"{uri}/data")
 project, region = stack.project, stack.region
 
 
@@ -57,7 +58,7 @@ outputs = StackOutputs(
     data_dir=f"{uri}/data",
     staging_dir=f"{uri}/staging",
     pipeline_config_path=f"{uri}/{pipeline.object}",
-    label_map_path=f"{uri}/data/{sources.LABEL_MAP}",
+    label_map_path=label_map,
     package_uris=[f"{uri}/{package.object}"],
     python_modules={"train": "trainer.train", "eval": "trainer.evaluate"},
     executor_image_uri=stack.executor_image_uri,

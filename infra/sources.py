@@ -6,6 +6,7 @@ a replica that is restarted hours later installs what its job started with.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
 LABEL_MAP = "label_map.pbtxt"
 MAKE_DATASET = "Make the demo's dataset with `odcloud data digits digits`, or set odcloud:dataDir to a folder that has one."
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,16 @@ def render_config(source: Path, data_dir: str, build: Path) -> Upload:
     Raises:
         StackError: the file cannot be read as text.
     """
+    content = _read(source).replace(PLACEHOLDER, data_dir).encode()
+    return addressed("config", "pipeline.config", content, build, "text/plain; charset=utf-8")
+
+
+def _read(config: Path) -> str:
     try:
-        text = source.read_text(encoding="utf-8")
+        return config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise StackError(f"{source}: the pipeline configuration (odcloud:pipelineConfig) cannot be read: {reason}.") from None
-    content = text.replace(PLACEHOLDER, data_dir).encode()
-    return addressed("config", "pipeline.config", content, build, "text/plain; charset=utf-8")
+        raise StackError(f"{config}: the pipeline configuration (odcloud:pipelineConfig) cannot be read: {reason}.") from None
 
 
 def addressed(kind: str, name: str, content: bytes, build: Path, content_type: str) -> Upload:
@@ -96,38 +101,77 @@ def addressed(kind: str, name: str, content: bytes, build: Path, content_type: s
     return Upload(path, f"{kind}/{digest}/{name}", content_type, lasting=True)
 
 
-def find_data(folder: Path) -> list[Upload]:
-    """The dataset in a folder: label map and TFRecord shards of both splits, to be `data/<file>`.
+def find_data(folder: Path, config: Path, data_dir: str) -> list[Upload]:
+    """The files of the dataset's folder that the pipeline configuration names, to be `data/<file>`.
+
+    Named is what stands behind the placeholder or behind `data_dir` itself, patterns included. The beginning of names, such as
+    that of a checkpoint's files, stands for all that begin so.
 
     Raises:
-        StackError: a part is missing or empty.
+        StackError: the configuration names nothing there; what it names is missing, empty, or not a complete set of shards.
     """
     if not folder.is_dir():
         raise StackError(f"{folder}: no such folder. {MAKE_DATASET}")
-    uploads = []
-    for pattern, what in (("train-*.tfrecord", "training"), ("test-*.tfrecord", "test")):
-        shards = sorted(folder.glob(pattern))
-        if not shards:
-            raise StackError(f"{folder}: no {what} shards ({pattern}). {MAKE_DATASET}")
-        check_shards(shards)
-        uploads += [Upload(shard, f"data/{shard.name}", "application/octet-stream") for shard in shards]
-    label_map = folder / LABEL_MAP
-    if not label_map.is_file():
-        raise StackError(f"{label_map}: not found. {MAKE_DATASET}")
-    return [*uploads, Upload(label_map, f"data/{LABEL_MAP}", "text/plain; charset=utf-8")]
+    found: dict[Path, None] = {}
+    wanted = named_files(config, data_dir)
+    if not wanted:
+        raise StackError(
+            f"{config}: names no file in {PLACEHOLDER}/, so that nothing of {folder} (odcloud:dataDir) would be read. Write "
+            f'its input readers as input_path: "{PLACEHOLDER}/train-?????-of-?????.tfrecord", or unset odcloud:dataDir.'
+        )
+    for line, pattern in wanted:
+        # glob.glob, for Path.glob refuses what TensorFlow takes, as `train**`.
+        names = glob.glob(pattern, root_dir=folder) or glob.glob(f"{glob.escape(pattern)}*", root_dir=folder)  # noqa: PTH207
+        files = [path for path in sorted(folder / name for name in names) if path.is_file()]
+        if not files:
+            there = sorted({_SHARD.sub("-?????-of-?????", path.name) for path in folder.iterdir() if path.is_file()})
+            has = f"it has {', '.join(there[:8])}" if there else "it is empty"
+            raise StackError(
+                f"{config}: line {line} names {pattern}, which is not in {folder} ({has}). Name what is there. {MAKE_DATASET}"
+            )
+        check_shards(files)
+        found.update(dict.fromkeys(files))
+    return [Upload(path, f"data/{path.relative_to(folder).as_posix()}", _content_type(path)) for path in found]
 
 
-def check_shards(shards: list[Path]) -> None:
-    """Every shard has content, and of `…-of-00008` there are eight.
+def label_map(config: Path, data_dir: str) -> str:
+    """Address of the label map that the pipeline configuration names first; `data_dir`'s own when it names none."""
+    text = "\n".join(_lines(config)).replace(PLACEHOLDER, data_dir)
+    match = re.search(r"label_map_path\s*:\s*[\"']?(gs://[^\s\"']+)", text)
+    return match[1] if match else f"{data_dir}/{LABEL_MAP}"
+
+
+def named_files(config: Path, data_dir: str) -> list[tuple[int, str]]:
+    """(line, path or pattern) of each file that a configuration names in the dataset's folder. Raises StackError."""
+    place = re.compile(rf"(?:{re.escape(PLACEHOLDER)}|{re.escape(data_dir)})/([^\s\"',\]]+)")
+    found = [(number, match[1]) for number, line in enumerate(_lines(config), 1) for match in place.finditer(line)]
+    for number, pattern in found:
+        if ".." in pattern.split("/") or pattern.startswith("/"):
+            raise StackError(f"{config}: line {number} names {pattern}, which is outside of the dataset's folder.")
+    return found
+
+
+def _lines(config: Path) -> list[str]:
+    """A configuration's lines without their comments. Raises StackError."""
+    return [re.sub(r"(^|\s)#.*", "", line) for line in _read(config).splitlines()]
+
+
+def _content_type(path: Path) -> str:
+    return "text/plain; charset=utf-8" if path.suffix in (".pbtxt", ".txt", ".config") else "application/octet-stream"
+
+
+def check_shards(files: list[Path]) -> None:
+    """Every file has content, and of `…-of-00008` there are eight.
 
     Raises:
         StackError: naming the file.
     """
-    for shard in shards:
-        if shard.stat().st_size == 0:
-            raise StackError(f"{shard}: empty. {MAKE_DATASET}")
-    totals = {int(match[1]) for shard in shards if (match := re.search(r"-of-(\d+)\.tfrecord$", shard.name))}
-    if totals and totals != {len(shards)}:
-        expected = ", ".join(str(total) for total in sorted(totals))
-        split = shards[0].name.partition("-")[0]
-        raise StackError(f"{shards[0].parent}: {len(shards)} {split} shards, but their names say {expected}. {MAKE_DATASET}")
+    sets: dict[tuple[str, str], set[str]] = {}
+    for file in files:
+        if file.stat().st_size == 0:
+            raise StackError(f"{file}: empty. {MAKE_DATASET}")
+        if match := _SHARD.search(file.name):
+            sets.setdefault((file.name[: match.start()], match[2]), set()).add(match[1])
+    for (name, total), there in sets.items():
+        if len(there) != int(total):
+            raise StackError(f"{files[0].parent}: {len(there)} {name} shards, but their names say {int(total)}. {MAKE_DATASET}")

@@ -27,6 +27,12 @@ from localcloud.pulumi_provider.install import install
 ROOT = Path(__file__).parents[2]
 PARENT = "projects/odcloud-local/locations/us-central1"
 SHARDS = ("train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord", "test-00000-of-00001.tfrecord")
+CONFIG = "".join(
+    f"{split}_input_reader {{\n"
+    '  label_map_path: "PATH_TO_BE_CONFIGURED/label_map.pbtxt"\n'
+    f'  tf_record_input_reader {{ input_path: "PATH_TO_BE_CONFIGURED/{name}-*" }}\n}}\n'
+    for split, name in (("train", "train"), ("eval", "test"))
+)
 PYPROJECT = """\
 [build-system]
 requires = ["hatchling"]
@@ -56,7 +62,7 @@ class Project:
             "trainer/pyproject.toml": PYPROJECT,
             "trainer/waiter/__init__.py": "",
             "trainer/waiter/wait.py": "import time\ntime.sleep(600)\n",
-            "examples/digits/pipeline.config": "eval_config {} # PATH_TO_BE_CONFIGURED/label_map.pbtxt\n",
+            "examples/digits/pipeline.config": CONFIG,
             "digits/label_map.pbtxt": "item { id: 1 name: 'zero' }\n",
             **{f"digits/{shard}": f"records of {shard}" for shard in SHARDS},
         }
@@ -185,7 +191,7 @@ def test_up_again_refresh_change_destroy(project: Project) -> None:
     assert "data/label_map.pbtxt" in project.objects(outputs.bucket)
 
     # A changed source is a new object beside the old one, which jobs may need; a changed shard is uploaded under its own name.
-    (project.root / "examples/digits/pipeline.config").write_text("model { ssd {} }\n")
+    (project.root / "examples/digits/pipeline.config").write_text(f"model {{ ssd {{}} }}\n{CONFIG}")
     (project.root / "digits" / SHARDS[0]).write_text("other records")
     preview = project.succeed("preview", "--diff")
     assert "pipeline.config" in preview and SHARDS[0] in preview and SHARDS[1] not in preview

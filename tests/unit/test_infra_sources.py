@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import StackError
-from infra.sources import build_package, find_data, render_config
+from infra.sources import build_package, find_data, label_map, render_config
 
 PYPROJECT = """\
 [build-system]
@@ -93,26 +93,74 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_dataset_is_its_shards_and_label_map(dataset: Path) -> None:
-    assert {upload.object for upload in find_data(dataset)} == {
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "pipeline.config"
+    path.write_text(
+        "# PATH_TO_BE_CONFIGURED/notes.txt is no input\n"
+        'train_input_reader { label_map_path: "PATH_TO_BE_CONFIGURED/label_map.pbtxt"\n'
+        '  tf_record_input_reader { input_path: "PATH_TO_BE_CONFIGURED/train-?????-of-?????.tfrecord" } }\n'
+        'eval_input_reader { label_map_path: "gs://b/data/label_map.pbtxt"\n'
+        "  tf_record_input_reader { input_path: 'gs://b/data/test-*' } }\n"
+    )
+    return path
+
+
+def test_a_dataset_is_what_the_configuration_names(dataset: Path, config: Path) -> None:
+    (dataset / "trainval-00000-of-00001.tfrecord").write_bytes(b"records")
+    assert {upload.object for upload in find_data(dataset, config, "gs://b/data")} == {
         "data/train-00000-of-00002.tfrecord",
         "data/train-00001-of-00002.tfrecord",
         "data/test-00000-of-00001.tfrecord",
         "data/label_map.pbtxt",
     }
+    assert label_map(config, "gs://b/data") == "gs://b/data/label_map.pbtxt"
+
+
+def test_any_names_will_do(tmp_path: Path) -> None:
+    """Such as the Object Detection API's own: its scripts' records, a label map of another name, a checkpoint's prefix."""
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    records = [f"pet_faces_train.record-{number:05d}-of-00010" for number in range(10)]
+    for name in [*records, "pet_label_map.pbtxt", "model.ckpt.index", "model.ckpt.data-00000-of-00001", "model.txt"]:
+        (folder / name).write_text("content")
+    config = tmp_path / "pets.config"
+    config.write_text(
+        'fine_tune_checkpoint: "PATH_TO_BE_CONFIGURED/model.ckpt"\n'
+        'input_path: "PATH_TO_BE_CONFIGURED/pet_faces_train.record-?????-of-00010"\n'
+        'label_map_path: "PATH_TO_BE_CONFIGURED/pet_label_map.pbtxt"\n'
+    )
+    names = {upload.object.removeprefix("data/") for upload in find_data(folder, config, "gs://b/data")}
+    assert names == {path.name for path in folder.iterdir()} - {"model.txt"}
+    assert label_map(config, "gs://b/data") == "gs://b/data/pet_label_map.pbtxt"
+    (folder / records[3]).unlink()
+    with pytest.raises(StackError, match=r"9 pet_faces_train\.record shards, but their names say 10"):
+        find_data(folder, config, "gs://b/data")
 
 
 @pytest.mark.parametrize("missing", ["train-00001-of-00002.tfrecord", "test-00000-of-00001.tfrecord", "label_map.pbtxt"])
-def test_an_incomplete_dataset_says_how_to_make_it(dataset: Path, missing: str) -> None:
+def test_an_incomplete_dataset_says_how_to_make_it(dataset: Path, config: Path, missing: str) -> None:
     (dataset / missing).unlink()
     with pytest.raises(StackError, match="odcloud data digits"):
-        find_data(dataset)
+        find_data(dataset, config, "gs://b/data")
 
 
-def test_no_dataset_and_an_empty_shard_say_so(dataset: Path, tmp_path: Path) -> None:
+def test_other_names_than_the_configuration_has_are_told(dataset: Path, config: Path) -> None:
+    config.write_text(config.read_text().replace("train-?????-of-?????", "trainval-*"))
+    with pytest.raises(StackError, match=r"line 3 names trainval-\*\.tfrecord.*train-\?\?\?\?\?-of-\?\?\?\?\?\.tfrecord"):
+        find_data(dataset, config, "gs://b/data")
+    config.write_text('input_path: "PATH_TO_BE_CONFIGURED/../train-*"')
+    with pytest.raises(StackError, match=r"line 1 names \.\./train-\*, which is outside"):
+        find_data(dataset, config, "gs://b/data")
+    config.write_text("model { ssd {} }")
+    with pytest.raises(StackError, match="names no file in PATH_TO_BE_CONFIGURED/"):
+        find_data(dataset, config, "gs://b/data")
+
+
+def test_no_dataset_and_an_empty_shard_say_so(dataset: Path, config: Path, tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"no such folder.*odcloud data digits"):
-        find_data(tmp_path / "none")
+        find_data(tmp_path / "none", config, "gs://b/data")
     shard = dataset / "train-00000-of-00002.tfrecord"
     shard.write_bytes(b"")
     with pytest.raises(StackError, match=r"train-00000-of-00002\.tfrecord: empty"):
-        find_data(dataset)
+        find_data(dataset, config, "gs://b/data")

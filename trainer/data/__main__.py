@@ -95,7 +95,7 @@ def _add_convert(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from trainer.data import convert
+    from trainer.data import convert, folder
 
     values = {key: value for key, value in vars(options).items() if key not in ("run", "json") and value is not None}
     if options.sets is not None:
@@ -114,6 +114,10 @@ def _convert(options: argparse.Namespace) -> int:
         print(f"  skipped   {count} × {kind}, such as {first['item']}: {first['reason']}")
     if summary["bad"]:
         print(f"Every skipped item is named in {options.destination}/dataset.json.")
+    print("The pipeline configuration names them so, PATH_TO_BE_CONFIGURED being this folder or where it is uploaded:")
+    print(f'  label_map_path: "PATH_TO_BE_CONFIGURED/{folder.LABEL_MAP}"')
+    for split in summary["splits"]:
+        print(f'  input_path: "PATH_TO_BE_CONFIGURED/{split}-?????-of-?????.tfrecord"')
     return 0
 
 
