@@ -13,7 +13,7 @@ from infra.identity import Identity, IdentityArgs
 from infra.outputs import StackOutputs
 from infra.registry import Registry, RegistryArgs
 from infra.services import Services, ServicesArgs
-from infra.storage import Storage, StorageArgs
+from infra.storage import Storage, StorageArgs, far_away
 from infra.teardown import Teardown, TeardownArgs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,9 @@ with told():
     pipeline = sources.render_config(ROOT / stack.pipeline_config, f"{uri}/data", ROOT / "build")
     dataset = sources.find_data(ROOT / stack.data_dir, ROOT / stack.pipeline_config, f"{uri}/data") if stack.data_dir else []
     label_map = sources.label_map(ROOT / stack.pipeline_config, f"{uri}/data")
-project, region = stack.project, stack.region
+project, region, location = stack.project, stack.region, stack.bucket_location or stack.region
+if note := far_away(location, region):
+    pulumi.log.warn(note)
 
 
 def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -36,7 +38,18 @@ def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
 services = Services("services", ServicesArgs(project))
 storage = Storage(
     "storage",
-    StorageArgs(project, region, stack.bucket, stack.labels, stack.force_destroy, stack.temporary_days, stack.soft_delete_days),
+    StorageArgs(
+        project,
+        location,
+        stack.bucket,
+        stack.labels,
+        stack.on_destroy,
+        stack.temporary_days,
+        stack.soft_delete_days,
+        stack.checkpoint_days,
+        stack.versioning,
+        stack.kms_key,
+    ),
     after(services),
 )
 registry = Registry("registry", RegistryArgs(project, region, stack.name, stack.labels), after(services))
@@ -46,7 +59,11 @@ identity = Identity(
     after(services),
 )
 artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket.name, [package, pipeline, *dataset]))
-Teardown("teardown", TeardownArgs(project, region, stack.labels), after(storage, registry, identity, artifacts))
+Teardown(
+    "teardown",
+    TeardownArgs(project, region, stack.labels, stack.bucket, stack.on_destroy),
+    after(storage, registry, identity, artifacts),
+)
 
 
 outputs = StackOutputs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -14,6 +14,8 @@ from infra.errors import StackError
 NAMESPACE = "odcloud"
 LABEL = "odcloud-stack"
 """Key of the label that every resource and job of a stack carries; its value is the stack's name."""
+
+OnDestroy = Literal["delete", "keepCheckpoints", "refuse"]
 
 
 class StackConfig(BaseModel):
@@ -26,7 +28,21 @@ class StackConfig(BaseModel):
     project: Annotated[str, Field(pattern=r"^[a-z][-a-z0-9]{4,28}[a-z0-9]$", description="id of the Google Cloud project")]
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$", description="region of bucket and jobs, e.g. us-central1")]
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9_.]{1,61}[a-z0-9]$", description="name of the bucket")]
-    force_destroy: Annotated[bool, Field(description="let `pulumi destroy` delete a bucket that is not empty")] = False
+    bucket_location: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9-]{2,40}$", description="location of the bucket, if not the jobs' region")
+    ] = None
+    on_destroy: Annotated[OnDestroy, Field(description="what `pulumi destroy` does with results of training in the bucket")] = (
+        "refuse"
+    )
+    versioning: Annotated[bool, Field(description="keep old generations of objects, for 30 days")] = False
+    kms_key: Annotated[
+        str | None,
+        Field(
+            pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$",
+            description="Cloud KMS key that encrypts the bucket's objects",
+        ),
+    ] = None
+    checkpoint_days: Annotated[int | None, Field(ge=1, le=3650, description="days until what is under train/ goes")] = None
     temporary_days: Annotated[int, Field(ge=1, le=365, description="days until objects under tmp/ and staging/ go")] = 7
     soft_delete_days: Annotated[int, Field(ge=0, le=90, description="days a deleted object can be restored; 0 or 7–90")] = 7
     pipeline_config: Annotated[Path, Field(description="pipeline configuration, from the project's folder")] = Path(

@@ -8,19 +8,60 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import storage
 
+from infra.config import OnDestroy
+
 TEMPORARY_PREFIXES = ("tmp/", "staging/")
+CHECKPOINT_PREFIXES = ("train/",)
+OLD_GENERATION_DAYS = 30
 DAY = 24 * 60 * 60
+MULTI_REGIONS = {"US": ("us-",), "EU": ("europe-",), "ASIA": ("asia-",)}
+"""Regions that a bucket's location holds, by how their names begin (cloud.google.com/storage/docs/locations)."""
 
 
 @dataclass(frozen=True)
 class StorageArgs:
     project: str
-    region: str
+    location: str
     bucket: str
     labels: Mapping[str, str]
-    force_destroy: bool
+    on_destroy: OnDestroy
     temporary_days: int
     soft_delete_days: int
+    checkpoint_days: int | None = None
+    versioning: bool = False
+    kms_key: str | None = None
+
+
+def far_away(location: str, region: str) -> str | None:
+    """What is to be said of a bucket elsewhere than the jobs that read it, if it is."""
+    place = location.upper()
+    if place == region.upper() or region.startswith(MULTI_REGIONS.get(place, ())):
+        return None
+    return (
+        f"the bucket is in {place}, the jobs run in {region}: every step reads across regions, which is slower and billed as "
+        f"network traffic. Leave odcloud:bucketLocation out, or choose a location that holds {region}."
+    )
+
+
+def expiry(days: int, prefixes: tuple[str, ...]) -> storage.BucketLifecycleRuleArgs:
+    """Objects under the prefixes go after some days."""
+    return storage.BucketLifecycleRuleArgs(
+        action=storage.BucketLifecycleRuleActionArgs(type="Delete"),
+        condition=storage.BucketLifecycleRuleConditionArgs(age=days, matches_prefixes=list(prefixes)),
+    )
+
+
+def lifecycle(args: StorageArgs) -> list[storage.BucketLifecycleRuleArgs]:
+    """Temporary objects go always, checkpoints and old generations if the stack says so."""
+    rules = [expiry(args.temporary_days, TEMPORARY_PREFIXES)]
+    if args.checkpoint_days is not None:
+        rules.append(expiry(args.checkpoint_days, CHECKPOINT_PREFIXES))
+    if args.versioning:
+        condition = storage.BucketLifecycleRuleConditionArgs(days_since_noncurrent_time=OLD_GENERATION_DAYS)
+        rules.append(
+            storage.BucketLifecycleRuleArgs(action=storage.BucketLifecycleRuleActionArgs(type="Delete"), condition=condition)
+        )
+    return rules
 
 
 class Storage(pulumi.ComponentResource):
@@ -34,20 +75,16 @@ class Storage(pulumi.ComponentResource):
             "bucket",
             project=args.project,
             name=args.bucket,
-            location=args.region.upper(),  # as the service gives it back
+            location=args.location.upper(),  # as the service gives it back
             labels=dict(args.labels),
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
-            force_destroy=args.force_destroy,
+            # The teardown has asked first: it is deleted before the bucket, and refuses if results are in the way.
+            force_destroy=args.on_destroy != "keepCheckpoints",
             soft_delete_policy=storage.BucketSoftDeletePolicyArgs(retention_duration_seconds=args.soft_delete_days * DAY),
-            lifecycle_rules=[
-                storage.BucketLifecycleRuleArgs(
-                    action=storage.BucketLifecycleRuleActionArgs(type="Delete"),
-                    condition=storage.BucketLifecycleRuleConditionArgs(
-                        age=args.temporary_days, matches_prefixes=list(TEMPORARY_PREFIXES)
-                    ),
-                )
-            ],
-            opts=pulumi.ResourceOptions(parent=self),
+            versioning=storage.BucketVersioningArgs(enabled=True) if args.versioning else None,
+            encryption=storage.BucketEncryptionArgs(default_kms_key_name=args.kms_key) if args.kms_key else None,
+            lifecycle_rules=lifecycle(args),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.on_destroy == "keepCheckpoints"),
         )
         self.register_outputs({"bucket": self.bucket.name})

@@ -1,67 +1,40 @@
-"""Before a stack goes, its jobs stop: a resource that does nothing until it is deleted.
+"""Before a stack goes, its results are looked after and its jobs stop: a resource that does nothing until it is deleted.
 
 It depends on everything that jobs use, so that `pulumi destroy` deletes it first.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
+from infra.config import OnDestroy
+from infra.rest import Api, TeardownError, message
+
 ENDED = {f"JOB_STATE_{state}" for state in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")}
 WAIT_SECONDS = 15 * 60
-REQUEST_SECONDS = 60
-
-
-class TeardownError(Exception):
-    """The stack's jobs are not known to have ended, so nothing may be taken from under them."""
+RESULTS = ("train/", "eval/")
+"""Prefixes of what training and evaluation leave in the stack's bucket."""
 
 
 class Jobs:
-    """The Vertex AI custom jobs of one stack, over REST."""
+    """The Vertex AI custom jobs of one stack: those that carry all of `labels`."""
 
     def __init__(self, project: str, region: str, labels: Mapping[str, str]) -> None:
         """
         Raises:
             TeardownError: no credentials.
         """
-        import requests
-
-        override = os.environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM")
-        base = override or f"https://{region}-aiplatform.googleapis.com/"
-        self.root = f"{base.rstrip('/')}/v1"
+        self.api = Api("aiplatform", f"https://{region}-aiplatform.googleapis.com/", "v1")
         self.parent = f"projects/{project}/locations/{region}"
         self.labels = labels
-        self.session = requests.Session()
-        self.session.headers["Authorization"] = f"Bearer {access_token()}"
-
-    def call(self, verb: str, path: str, **params: str) -> tuple[int, dict[str, Any]]:
-        """One request; its status and JSON.
-
-        Raises:
-            TeardownError: no answer, or not one of the service's.
-        """
-        import requests
-
-        url = f"{self.root}/{path}"
-        try:
-            answer = self.session.request(verb, url, params=params, timeout=REQUEST_SECONDS)
-            body = answer.json()
-        except requests.exceptions.JSONDecodeError:
-            raise TeardownError(f"{url}: answered {answer.status_code} without JSON; is this the right endpoint?") from None
-        except requests.exceptions.RequestException as error:
-            raise TeardownError(
-                f"Vertex AI is not reached at {url} ({type(error).__name__}), so the stack's jobs cannot be stopped and "
-                'nothing is deleted. On the local cloud: `odcloud local start`, `eval "$(odcloud local env)"`, and again.'
-            ) from None
-        return answer.status_code, body
 
     def active(self) -> list[dict[str, Any]]:
         """Jobs with the stack's labels that have not ended.
@@ -69,18 +42,11 @@ class Jobs:
         Raises:
             TeardownError: they cannot be listed.
         """
-        jobs: list[dict[str, Any]] = []
         wanted = " AND ".join(f'labels.{key}="{value}"' for key, value in self.labels.items())
-        token = ""
-        while True:
-            page = {"pageToken": token} if token else {}
-            status, body = self.call("GET", f"{self.parent}/customJobs", filter=wanted, pageSize="100", **page)
-            if status != 200:
-                raise TeardownError(f"the stack's jobs cannot be listed: {message(status, body)}")
-            jobs += [job for job in body.get("customJobs", []) if self.labels.items() <= job.get("labels", {}).items()]
-            token = body.get("nextPageToken", "")
-            if not token:
-                return [job for job in jobs if job.get("state") not in ENDED]
+        pages = self.api.pages(f"{self.parent}/customJobs", "the stack's jobs", filter=wanted, pageSize="100")
+        jobs = [job for page in pages for job in page.get("customJobs", [])]
+        mine = [job for job in jobs if self.labels.items() <= job.get("labels", {}).items()]
+        return [job for job in mine if job.get("state") not in ENDED]
 
     def cancel(self, job: Mapping[str, Any]) -> None:
         """Ask the service to cancel a job; one that has ended in the meantime is well, too.
@@ -88,38 +54,9 @@ class Jobs:
         Raises:
             TeardownError: refused for another reason.
         """
-        status, body = self.call("POST", f"{job['name']}:cancel")
+        status, body = self.api.call("POST", f"{job['name']}:cancel")
         if status not in (200, 400, 404):
             raise TeardownError(f"{job['name']} cannot be cancelled: {message(status, body)}")
-
-
-def message(status: int, body: Mapping[str, Any]) -> str:
-    error = body.get("error")
-    return f"{status} {error.get('message', '')}" if isinstance(error, dict) else str(status)
-
-
-def access_token() -> str:
-    """The environment's token, else one from Application Default Credentials.
-
-    Raises:
-        TeardownError: neither.
-    """
-    token = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")
-    if token:
-        return token
-    import google.auth
-    import google.auth.exceptions
-    import google.auth.transport.requests
-
-    try:
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        credentials.refresh(google.auth.transport.requests.Request())
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise TeardownError(
-            f"no credentials to stop the stack's jobs with ({str(error).splitlines()[0]}). Run `gcloud auth "
-            'application-default login`, or on the local cloud `eval "$(odcloud local env)"`.'
-        ) from None
-    return str(credentials.token)
 
 
 def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
@@ -141,16 +78,75 @@ def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Ca
         pause = min(2 * pause, 10.0)
 
 
-class RunningJobsProvider(ResourceProvider):
-    """Deleting cancels; everything else only remembers whose jobs they are."""
+class Results(NamedTuple):
+    """How much is under RESULTS in a bucket, old generations not counted."""
+
+    objects: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.objects:,} object{'' if self.objects == 1 else 's'} of training and evaluation ({size(self.bytes)})"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1,000.
+
+    >>> size(999), size(1_234_567)
+    ('999 B', '1.2 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def results(bucket: str) -> Results:
+    """What a bucket holds; nothing if there is no such bucket.
+
+    Raises:
+        TeardownError: it cannot be listed.
+    """
+    api = Api("storage", "https://storage.googleapis.com/", "storage/v1")
+    path, fields = f"b/{quote(bucket, safe='')}/o", "items(size),nextPageToken"
+    sizes = [
+        int(item["size"])
+        for prefix in RESULTS
+        for page in api.pages(path, f"the objects of gs://{bucket}", prefix=prefix, fields=fields)
+        for item in page.get("items", [])
+    ]
+    return Results(len(sizes), sum(sizes))
+
+
+def spare(bucket: str, on_destroy: OnDestroy) -> None:
+    """Say what becomes of a bucket's results.
+
+    Raises:
+        TeardownError: they are in the way, and the stack's configuration does not say that they may go.
+    """
+    held = results(bucket)
+    if not held.objects:
+        return
+    where = f"{held} in gs://{bucket}"
+    if on_destroy == "refuse":
+        raise TeardownError(
+            f"{where} would be lost, so nothing is deleted. Decide with `pulumi config set odcloud:onDestroy delete`, or "
+            "`keepCheckpoints` to leave the bucket with them, then `pulumi up`, then `pulumi destroy` again."
+        )
+    print(f"{where} {'go with the bucket' if on_destroy == 'delete' else 'stay: the bucket is kept'}", flush=True)
+
+
+class BeforeDestroyProvider(ResourceProvider):
+    """Deleting looks after the results and cancels the jobs; everything else only remembers whose they are."""
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         return CreateResult(id_=f"{props['project']}/{props['region']}", outs=dict(props))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        identity = ("project", "region", "labels")
-        changed = [key for key in identity if _olds.get(key) != _news.get(key)]
-        return DiffResult(changes=bool(changed), replaces=changed, delete_before_replace=True)
+        identity = ("project", "region", "labels", "bucket")
+        replaces = [key for key in identity if _olds.get(key) != _news.get(key)]
+        changed = bool(replaces) or _olds.get("on_destroy") != _news.get("on_destroy")
+        return DiffResult(changes=changed, replaces=replaces, delete_before_replace=True)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         return UpdateResult(outs=dict(_news))
@@ -158,14 +154,18 @@ class RunningJobsProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         # Pulumi shows a dynamic provider's traceback; in its process, which only this provider has, errors go without one.
         sys.tracebacklimit = 0
+        # Before the jobs are stopped, so that a refused destroy has touched nothing; after it, for what they wrote meanwhile.
+        spare(_props["bucket"], _props["on_destroy"])
         stop_jobs(Jobs(_props["project"], _props["region"], _props["labels"]))
+        if _props["on_destroy"] == "refuse":
+            spare(_props["bucket"], "refuse")
 
 
-class RunningJobs(Resource, module="odcloud", name="RunningJobs"):
-    """The stack's jobs, as far as Pulumi is concerned: stopped when this is deleted."""
+class BeforeDestroy(Resource, module="odcloud", name="BeforeDestroy"):
+    """What must be so before anything of the stack is deleted, as far as Pulumi is concerned: seen to when this is deleted."""
 
     def __init__(self, name: str, props: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(RunningJobsProvider(), name, dict(props), opts)
+        super().__init__(BeforeDestroyProvider(), name, dict(props), opts)
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,8 @@ class TeardownArgs:
     region: str
     labels: Mapping[str, str]
     """Jobs that carry all of these are the stack's."""
+    bucket: str
+    on_destroy: OnDestroy
 
 
 class Teardown(pulumi.ComponentResource):
@@ -181,9 +183,15 @@ class Teardown(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: TeardownArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Teardown", name, None, opts)
-        RunningJobs(
-            "running-jobs",
-            {"project": args.project, "region": args.region, "labels": dict(args.labels)},
+        BeforeDestroy(
+            "before-destroy",
+            {
+                "project": args.project,
+                "region": args.region,
+                "labels": dict(args.labels),
+                "bucket": args.bucket,
+                "on_destroy": args.on_destroy,
+            },
             opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(parent=self)),
         )
         self.register_outputs({})

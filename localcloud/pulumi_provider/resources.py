@@ -110,9 +110,7 @@ def delete_bucket(inputs: Properties) -> None:
         gone(STORAGE.call, "DELETE", path)
     except rest.Conflict as error:
         hint = (
-            ""
-            if inputs["forceDestroy"]
-            else " (odcloud:forceDestroy set to true and `pulumi up` let it be deleted with its objects)"
+            "" if inputs["forceDestroy"] else " (forceDestroy set to true and `pulumi up` let it be deleted with its objects)"
         )
         raise ProviderError(f"{error}{hint}") from None
 

@@ -122,6 +122,9 @@ class Project:
             found: dict[str, Any] = json.loads(answer.read() or b"{}")
         return found
 
+    def put(self, bucket: str, name: str) -> None:
+        self.call("POST", f"upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", {"made": "by training"})
+
     def objects(self, bucket: str) -> set[str]:
         return {item["name"] for item in self.call("GET", f"storage/v1/b/{bucket}/o").get("items", [])}
 
@@ -230,7 +233,7 @@ def test_destroy_first_stops_the_stacks_jobs_and_touches_nothing_if_it_cannot(pr
 
     nowhere = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": "http://127.0.0.1:9/"}
     said = project.fail("destroy", "--yes", "--skip-preview", **nowhere)
-    assert "Vertex AI is not reached at http://127.0.0.1:9/" in said and "odcloud local start" in said
+    assert "http://127.0.0.1:9/v1/projects/odcloud-local" in said and "is not reached" in said and "odcloud local start" in said
     assert 'File "' not in said
     assert SHARDS[0] in str(project.objects(outputs.bucket))
 
@@ -240,13 +243,36 @@ def test_destroy_first_stops_the_stacks_jobs_and_touches_nothing_if_it_cannot(pr
     assert project.leftovers() == []
 
 
+def test_results_are_refused_kept_or_deleted(project: Project) -> None:
+    config = project.root / "Pulumi.local.yaml"
+    config.write_text(config.read_text().replace("  odcloud:onDestroy: delete\n", "  odcloud:bucketLocation: EU\n"))
+    said = project.succeed("up", "--yes", "--skip-preview")
+    assert "the bucket is in EU, the jobs run in us-central1" in said
+    bucket = project.outputs().bucket
+    before = project.objects(bucket)
+    for name in ("train/r/ckpt-1", "eval/r/metrics.json"):
+        project.put(bucket, name)
+
+    said = project.fail("destroy", "--yes", "--skip-preview")
+    assert f"2 objects of training and evaluation (46 B) in gs://{bucket} would be lost, so nothing is deleted" in said
+    assert 'File "' not in said
+    assert project.objects(bucket) > before
+    project.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
+
+    project.succeed("config", "set", "odcloud:onDestroy", "keepCheckpoints")
+    project.succeed("up", "--yes", "--skip-preview")
+    said = project.succeed("destroy", "--yes", "--skip-preview")
+    assert "stay: the bucket is kept" in said
+    assert [left["name"] for left in project.leftovers()] == [bucket]
+    assert {"train/r/ckpt-1", "eval/r/metrics.json"} <= project.objects(bucket)
+    assert not any(name.startswith("data/") for name in project.objects(bucket))
+
+
 def test_mistakes_are_one_clear_message(project: Project) -> None:
     config = project.root / "Pulumi.local.yaml"
-    config.write_text(
-        config.read_text().replace('odcloud:forceDestroy: "true"', "odcloud:forceDestroy: perhaps\n  odcloud:typo: 1")
-    )
+    config.write_text(config.read_text().replace("odcloud:onDestroy: delete", "odcloud:onDestroy: perhaps\n  odcloud:typo: 1"))
     said = project.fail("up", "--yes", "--skip-preview")
-    assert "odcloud:forceDestroy: 'perhaps'" in said and "odcloud:typo: no such setting" in said
+    assert "odcloud:onDestroy: 'perhaps'" in said and "odcloud:typo: no such setting" in said
     assert "Traceback" not in said
 
     config.write_bytes(project.committed[config])

@@ -13,7 +13,7 @@ from infra.identity import Identity, IdentityArgs
 from infra.registry import Registry, RegistryArgs
 from infra.services import Services, ServicesArgs
 from infra.sources import Upload
-from infra.storage import Storage, StorageArgs
+from infra.storage import Storage, StorageArgs, far_away
 from infra.teardown import Teardown, TeardownArgs
 
 LABELS = {"odcloud-stack": "dev"}
@@ -59,16 +59,50 @@ def test_services(provision: Provision) -> None:
 
 
 def test_the_bucket_is_private_labelled_and_tidies_temporary_objects_only(provision: Provision) -> None:
-    args = StorageArgs("p", "us-central1", "b", LABELS, force_destroy=False, temporary_days=3, soft_delete_days=7)
+    args = StorageArgs("p", "us-central1", "b", LABELS, on_destroy="refuse", temporary_days=3, soft_delete_days=7)
     (bucket,) = provision(lambda: Storage("storage", args))
     assert bucket.inputs["uniformBucketLevelAccess"] is True
     assert bucket.inputs["publicAccessPrevention"] == "enforced"
     assert bucket.inputs["labels"] == LABELS
-    assert bucket.inputs["forceDestroy"] is False
+    assert bucket.inputs["forceDestroy"] is True  # the teardown, which goes first, refuses
+    assert not {"versioning", "encryption"} & bucket.inputs.keys()
     assert bucket.inputs["softDeletePolicy"] == {"retentionDurationSeconds": 7 * 24 * 3600}
     assert bucket.inputs["lifecycleRules"] == [
         {"action": {"type": "Delete"}, "condition": {"age": 3, "matchesPrefixes": ["tmp/", "staging/"]}}
     ]
+
+
+def test_a_bucket_that_keeps_encrypts_and_forgets(provision: Provision) -> None:
+    key = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
+    args = StorageArgs(
+        "p", "us-central1", "b", LABELS, "keepCheckpoints", 3, 7, checkpoint_days=90, versioning=True, kms_key=key
+    )
+    (bucket,) = provision(lambda: Storage("storage", args))
+    assert bucket.inputs["forceDestroy"] is False
+    assert bucket.inputs["versioning"] == {"enabled": True}
+    assert bucket.inputs["encryption"] == {"defaultKmsKeyName": key}
+    assert [rule["condition"] for rule in bucket.inputs["lifecycleRules"]] == [
+        {"age": 3, "matchesPrefixes": ["tmp/", "staging/"]},
+        {"age": 90, "matchesPrefixes": ["train/"]},
+        {"daysSinceNoncurrentTime": 30},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("location", "region", "far"),
+    [
+        ("us-central1", "us-central1", False),
+        ("US-CENTRAL1", "us-central1", False),
+        ("us", "us-central1", False),
+        ("EU", "europe-west4", False),
+        ("EU", "us-central1", True),
+        ("us-east1", "us-central1", True),
+    ],
+)
+def test_a_bucket_far_from_its_jobs_is_warned_about(location: str, region: str, far: bool) -> None:
+    note = far_away(location, region)
+    assert (note is not None) == far
+    assert not far or (region in str(note) and "odcloud:bucketLocation" in str(note))
 
 
 def test_the_trainer_may_do_three_things_and_no_more(provision: Provision) -> None:
@@ -103,10 +137,12 @@ def test_each_upload_is_an_object(provision: Provision, tmp_path: Path) -> None:
 
 
 def test_the_teardown_knows_whose_jobs_it_stops(provision: Provision) -> None:
-    (jobs,) = provision(lambda: Teardown("teardown", TeardownArgs("p", "us-central1", LABELS)))
-    assert jobs.typ == "pulumi-python:dynamic/odcloud:RunningJobs"
-    assert {name: jobs.inputs[name] for name in ("project", "region", "labels")} == {
+    (jobs,) = provision(lambda: Teardown("teardown", TeardownArgs("p", "us-central1", LABELS, "b", "refuse")))
+    assert jobs.typ == "pulumi-python:dynamic/odcloud:BeforeDestroy"
+    assert {name: jobs.inputs[name] for name in ("project", "region", "labels", "bucket", "on_destroy")} == {
         "project": "p",
         "region": "us-central1",
         "labels": LABELS,
+        "bucket": "b",
+        "on_destroy": "refuse",
     }

@@ -18,7 +18,7 @@ def test_the_committed_local_stack_is_right_and_has_no_secret() -> None:
     config = load("local", values)
     assert (config.project, config.region, config.bucket) == ("odcloud-local", "us-central1", "odcloud-local-odcloud-local")
     assert config.data_dir == Path("digits")
-    assert config.force_destroy is True
+    assert config.on_destroy == "delete"
     assert "secure:" not in text
 
 
@@ -27,7 +27,7 @@ def test_defaults() -> None:
     assert config.bucket == "my-project-odcloud-dev"
     assert config.name == "odcloud-dev"
     assert config.labels == {"odcloud-stack": "dev"}
-    assert config.force_destroy is False
+    assert config.on_destroy == "refuse"
     assert config.data_dir is None
 
 
@@ -35,7 +35,7 @@ def test_all_mistakes_at_once_each_with_its_key() -> None:
     values = {
         "gcp:region": "Europe",
         "odcloud:temporaryDays": "soon",
-        "odcloud:forcedestroy": "true",
+        "odcloud:ondestroy": "delete",
         "odcloud:project": "another",
         "odcloud:bucket": "Capitals",
         "other:setting": "is none of ours",
@@ -48,13 +48,13 @@ def test_all_mistakes_at_once_each_with_its_key() -> None:
         "gcp:project:",
         "gcp:region:",
         "odcloud:temporaryDays:",
-        "odcloud:forcedestroy:",
+        "odcloud:ondestroy:",
         "odcloud:project:",
         "odcloud:bucket:",
     }
     assert "pulumi config set gcp:project" in str(caught.value)
     assert "'soon'" in str(caught.value)
-    assert "odcloud:forceDestroy" in next(line for line in lines if "odcloud:forcedestroy:" in line)
+    assert "odcloud:onDestroy" in next(line for line in lines if "odcloud:ondestroy:" in line)
 
 
 def test_a_missing_project_is_not_reported_as_a_wrong_bucket() -> None:

@@ -1,4 +1,4 @@
-"""infra/teardown.py against a small HTTP server that plays Vertex AI's custom jobs."""
+"""infra/teardown.py against a small HTTP server that plays Vertex AI's custom jobs and Cloud Storage's list of objects."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from infra.teardown import Jobs, RunningJobsProvider, TeardownError, stop_jobs
+from infra.rest import TeardownError
+from infra.teardown import BeforeDestroyProvider, Jobs, Results, results, size, spare, stop_jobs
 
 LABELS = {"odcloud-stack": "dev"}
 
@@ -24,6 +25,7 @@ class Vertex(ThreadingHTTPServer):
         self.authorizations: set[str | None] = set()
         self.polls = 2
         self.refuse = 0
+        self.objects: dict[str, int] = {}
 
     def add(self, number: int, state: str, labels: dict[str, str] = LABELS) -> str:
         name = f"projects/p/locations/r/customJobs/{number}"
@@ -43,8 +45,15 @@ class Handler(BaseHTTPRequestHandler):
         self.server.authorizations.add(self.headers["Authorization"])
         if self.server.refuse:
             return self.answer(self.server.refuse, {"error": {"message": "no permission to list"}})
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        start = int(query.get("pageToken", "0"))
+        if self.path.startswith("/storage/v1/b/"):
+            if not self.path.startswith("/storage/v1/b/bucket/o"):
+                return self.answer(404, {"error": {"message": "no such bucket"}})
+            names = sorted(name for name in self.server.objects if name.startswith(query["prefix"]))
+            listed: dict[str, Any] = {"items": [{"size": str(self.server.objects[name])} for name in names[start : start + 1]]}
+            return self.answer(200, listed | ({"nextPageToken": str(start + 1)} if start + 1 < len(names) else {}))
         jobs = list(self.server.jobs.values())
-        start = int(parse_qs(urlsplit(self.path).query).get("pageToken", ["0"])[0])
         page: dict[str, Any] = {"customJobs": json.loads(json.dumps(jobs[start : start + 1]))}  # one a page
         if start + 1 < len(jobs):
             page["nextPageToken"] = str(start + 1)
@@ -69,7 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vertex]:
     server = Vertex()
     Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM", f"http://127.0.0.1:{server.server_port}/")
+    for service in ("AIPLATFORM", "STORAGE"):
+        monkeypatch.setenv(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service}", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "token")
     yield server
     server.shutdown()
@@ -108,8 +118,64 @@ def test_an_unreachable_service_fails_the_deletion(vertex: Vertex) -> None:
         stop_jobs(Jobs("p", "r", LABELS))
 
 
-def test_a_stack_renamed_or_moved_stops_the_jobs_under_its_old_name() -> None:
-    old = {"project": "p", "region": "r", "labels": LABELS, "__provider": "x"}
-    provider = RunningJobsProvider()
+def test_a_stack_renamed_or_moved_is_torn_down_under_its_old_name() -> None:
+    old = {"project": "p", "region": "r", "labels": LABELS, "bucket": "b", "on_destroy": "refuse", "__provider": "x"}
+    provider = BeforeDestroyProvider()
     assert not provider.diff("id", old, {**old, "__provider": "y"}).changes
     assert provider.diff("id", old, {**old, "region": "s"}).replaces == ["region"]
+    assert provider.diff("id", old, {**old, "bucket": "c"}).replaces == ["bucket"]
+    decided = provider.diff("id", old, {**old, "on_destroy": "delete"})
+    assert decided.changes and not decided.replaces
+
+
+def test_results_are_what_training_and_evaluation_left(vertex: Vertex) -> None:
+    assert results("bucket") == Results(0, 0) == results("no-such-bucket")
+    vertex.objects = {
+        "data/train-0.tfrecord": 7,
+        "train/r/ckpt-1": 1_500_000,
+        "train/r/ckpt-2": 500_000,
+        "eval/r/metrics.json": 9,
+    }
+    assert results("bucket") == Results(3, 2_000_009)
+    assert str(results("bucket")) == "3 objects of training and evaluation (2.0 MB)"
+    assert str(Results(1, 12)) == "1 object of training and evaluation (12 B)"
+    vertex.refuse = 403
+    with pytest.raises(TeardownError, match="gs://bucket cannot be listed: 403 no permission"):
+        results("bucket")
+
+
+def test_sizes_are_rounded() -> None:
+    assert [size(value) for value in (0, 999, 1000, 1_234_567, 2e9, 3e12, 4e15)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "1.2 MB",
+        "2.0 GB",
+        "3.0 TB",
+        "4000.0 TB",
+    ]
+
+
+def test_results_stop_a_destroy_unless_it_was_decided(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
+    spare("bucket", "refuse")  # holds none
+    vertex.objects = {"train/r/ckpt-1": 10}
+    with pytest.raises(
+        TeardownError, match=r"1 object .* in gs://bucket would be lost, so nothing is deleted.*onDestroy delete"
+    ):
+        spare("bucket", "refuse")
+    assert capsys.readouterr().out == ""
+    spare("bucket", "delete")
+    spare("bucket", "keepCheckpoints")
+    gone, kept = capsys.readouterr().out.splitlines()
+    assert "go with the bucket" in gone and "the bucket is kept" in kept
+
+
+def test_a_refused_destroy_has_not_touched_a_job(vertex: Vertex) -> None:
+    vertex.add(1, "RUNNING")
+    vertex.objects = {"train/r/ckpt-1": 10}
+    props = {"project": "p", "region": "r", "labels": LABELS, "bucket": "bucket", "on_destroy": "refuse"}
+    with pytest.raises(TeardownError):
+        BeforeDestroyProvider().delete("id", props)
+    assert vertex.cancelled == []
+    BeforeDestroyProvider().delete("id", {**props, "on_destroy": "delete"})
+    assert len(vertex.cancelled) == 1
