@@ -50,6 +50,13 @@ def environment(home: Home, running: Running, path: str) -> dict[str, str]:
         "CLOUDSDK_CORE_PROJECT": PROJECT,
         "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(home.token_file),
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        # Google's client libraries; API_ENDPOINT_OVERRIDE is google-cloud-storage's name for its own endpoint. It reads
+        # STORAGE_EMULATOR_HOST too, but then sends no token.
+        "GOOGLE_APPLICATION_CREDENTIALS": str(home.credentials_file),
+        "API_ENDPOINT_OVERRIDE": url,
+        "FSSPEC_GS_ENDPOINT_URL": url,
+        # or gcsfs asks for each bucket's kind over gRPC, which is not offered here, and waits a minute for the answer
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         "GOOGLE_STORAGE_CUSTOM_ENDPOINT": f"{url}/storage/v1/",
     }
     found |= {f"GOOGLE_{api}_CUSTOM_ENDPOINT": f"{url}/v1/" for api in PULUMI_APIS}

@@ -50,6 +50,11 @@ class Home:
         return self.path / "token"
 
     @property
+    def credentials_file(self) -> Path:
+        """What GOOGLE_APPLICATION_CREDENTIALS names; it holds no secret."""
+        return self.path / "application_default_credentials.json"
+
+    @property
     def database_file(self) -> Path:
         return self.path / "cloud.sqlite"
 

@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localcloud import chaos
+from localcloud import chaos, credentials
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.discovery import DOCUMENTS, Method, Router
@@ -95,6 +95,8 @@ class _Api:
             _check_host(request)
             return JSONResponse({"status": "ok"})
         _check_host(request)
+        if raw_path == credentials.PATH and request.method == "POST":
+            return JSONResponse(credentials.exchange(await _read(request), self._cloud.token))
         self._check_token(request)
         if raw_path == chaos.PATH:
             return JSONResponse(await self._chaos(request))
@@ -183,14 +185,17 @@ def _is_full(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "is full" in str(error)
 
 
-async def _read_body(request: Request, found: Method) -> dict[str, Any]:
-    if "request" not in found.description:
-        return {}
+async def _read(request: Request) -> bytes:
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
         if len(chunks) > BODY_LIMIT:
             raise ApiError(413, message=f"The request body is larger than {BODY_LIMIT} bytes.")
+    return bytes(chunks)
+
+
+async def _read_body(request: Request, found: Method) -> dict[str, Any]:
+    chunks = await _read(request) if "request" in found.description else b""
     if not chunks:
         return {}
     try:
@@ -238,6 +243,7 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
     port = listener.getsockname()[1]
     cloud = open_cloud(home, f"http://{HOST}:{port}")
     cloud.runner = JobRunner(cloud)
+    credentials.write_file(home, cloud.base_url)
     config = uvicorn.Config(
         create_app(cloud),
         log_config=None,

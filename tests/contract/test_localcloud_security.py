@@ -185,3 +185,16 @@ def test_a_package_cannot_write_outside_its_environment(
         prepare(home, [tmp_path / name], "test:1:packages", threading.Event())
     assert not target.exists()
     assert list((home / "environments").iterdir()) == []
+
+
+def test_a_token_is_exchanged_for_itself_only(local_cloud: LocalCloud) -> None:
+    """Application Default Credentials: whoever can read the token file gets the token, and nobody else."""
+    token = (local_cloud.home / "token").read_text()
+    assert token not in (local_cloud.home / "application_default_credentials.json").read_text()
+    address = f"{local_cloud.url}/v1/token"
+    assert requests.post(address, data={"subject_token": token}, timeout=10).json()["access_token"] == token
+    for data in ({"subject_token": "x"}, {"subject_token": ""}, {}):
+        answer = requests.post(address, data=data, timeout=10)
+        assert answer.status_code == 401 and token not in answer.text
+    evil = {"Origin": "https://evil.example"}
+    assert requests.post(address, data={"subject_token": token}, headers=evil, timeout=10).status_code == 403
