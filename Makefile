@@ -22,7 +22,9 @@ down: ## cancel what runs, pulumi destroy, stop the local cloud
 	@tools/demo.sh down
 
 test: setup ## unit, contract and end-to-end tests
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest
+	@# Two processes: TensorFlow, which some of the second part load, is not loaded among the first part's libraries.
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests/unit tests/contract
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests/e2e
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@.venv/bin/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -252,7 +253,9 @@ def test_googles_python_client(user: User) -> None:
     user.json("start")
     variables = user.json("env")
     # an endpoint alone would not do: the client takes the scheme for uploads from the document
-    document = {**load_document("storage.v1"), "rootUrl": variables["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"]}
+    # (and writes into it)
+    document = copy.deepcopy(load_document("storage.v1"))
+    document["rootUrl"] = variables["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"]
     storage = build_from_document(document, credentials=Credentials(variables["GOOGLE_OAUTH_ACCESS_TOKEN"]))
     storage.buckets().insert(project="odcloud-local", body={"name": "python"}).execute()
     file = user.folder / "data"
