@@ -70,18 +70,60 @@ def odcloud() -> None:
     """Distributed training of object detectors: Pulumi provisions, odcloud launches."""
 
 
-def _passed_on(name: str, module: str, text: str) -> None:
+def _passed_on(group: click.Group, name: str, module: str, text: str, *first: str) -> None:
     """Adds a command that another room's `python -m MODULE` takes over, arguments and all."""
 
-    @odcloud.command(name, help=text, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    @group.command(name, help=text, add_help_option=False, context_settings={"ignore_unknown_options": True})
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def command(arguments: tuple[str, ...]) -> NoReturn:
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", module, *first, *arguments])
 
 
-_passed_on("local", "localcloud", "The local cloud: start, stop, status, env, reset, chaos.")
-_passed_on("data", "trainer.data", "Make a dataset.")
+_passed_on(odcloud, "local", "localcloud", "The local cloud: start, stop, status, env, reset, chaos.")
+
+
+@odcloud.group()
+def data() -> None:
+    """Make, fetch, convert, check and upload datasets."""
+
+
+for _name, _text in (
+    ("digits", "Make the digits dataset."),
+    ("fetch", "Download Oxford-IIIT Pet or PASCAL VOC."),
+    ("convert", "Convert Oxford-IIIT Pet, PASCAL VOC or COCO."),
+):
+    _passed_on(data, _name, "trainer.data", _text, _name)
+
+
+def _reads_buckets(name: str, text: str) -> None:
+    """The same for a command whose arguments may be gs:// URIs, which are fetched for it."""
+
+    @data.command(name, help=text, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def command(arguments: tuple[str, ...]) -> int:
+        from launcher import datafiles
+
+        return datafiles.with_fetched("trainer.data", [name, *arguments])
+
+
+_reads_buckets("inspect", "Show what a dataset holds, and whether it fits a pipeline configuration.")
+_reads_buckets("check", "Check TFRecord files before training.")
+
+
+@data.command("push")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("destination", required=False, metavar="[gs://…]")
+@stack_option
+@format_option
+def data_push(folder: Path, destination: str | None, stack: str | None, form: str) -> int:
+    """Upload a dataset's folder, by default to where the stack has its data.
+
+    Files that are there already, by their checksums, are not sent again: interrupted, the command goes on.
+    """
+    from launcher import push
+
+    return push.push(folder, destination, stack, form)
 
 
 def _old_command(name: str) -> None:

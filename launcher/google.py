@@ -47,6 +47,8 @@ ATTEMPTS = 5
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 UNCLEAR = TRANSIENT - {429}
 """Answers after which a call may have been carried out; 429 refuses it before that."""
+RESUME_INCOMPLETE = 308
+"""Cloud Storage's answer to a part of a resumable upload that is not the last."""
 LONGEST_WAIT = 60.0
 """Seconds: whoever asks for more patience (Retry-After) is not asked again."""
 
@@ -229,6 +231,31 @@ class Google:
         params = {"bucket": bucket, "name": name, "uploadType": "media", "ifGenerationMatch": str(if_generation)}
         return json.loads(self._send("storage.objects.insert", params, content, content_type, True, media=True).body)
 
+    def begin_upload(self, bucket: str, name: str, content_type: str, *, if_generation: int) -> str:
+        """Begins a resumable upload under the same condition; returns the address that its parts go to. Raises GoogleError."""
+        params = {"bucket": bucket, "name": name, "uploadType": "resumable", "ifGenerationMatch": str(if_generation)}
+        content = json.dumps({"contentType": content_type}).encode()
+        answer = self._send("storage.objects.insert", params, content, "application/json", True, media=True)
+        return answer.headers["location"]
+
+    def upload_part(self, url: str, content: bytes, first: int, total: int) -> dict[str, Any] | int:
+        """Sends the part of a resumable upload from byte `first` on; no content asks how far it has come.
+
+        Returns the object when it is complete, else the number of bytes that have arrived. Sent once. Raises GoogleError.
+        """
+        span = f"{first}-{first + len(content) - 1}" if content else "*"
+        headers = {
+            "Authorization": f"Bearer {self.access_token()}",
+            "User-Agent": "odcloud",
+            "Content-Range": f"bytes {span}/{total}",
+        }
+        answer = self._once("storage.objects.insert", "PUT", url, headers, content, False, None)
+        if answer.status != RESUME_INCOMPLETE:
+            found: dict[str, Any] = json.loads(answer.body)
+            return found
+        arrived = answer.headers.get("range", "")  # bytes=0-LAST, absent while there is none
+        return int(arrived.rpartition("-")[2]) + 1 if arrived else 0
+
     def _send(
         self,
         method_id: str,
@@ -275,7 +302,7 @@ class Google:
             word, sent = "REFUSED" if refused else "LOST", not isinstance(error, NotSent)
             raise GoogleError(method_id, url, None, word, text, sent=sent) from error
         self.date = _date(answer.headers.get("date", ""))
-        if answer.status >= 300:
+        if answer.status >= 300 and answer.status != RESUME_INCOMPLETE:
             reason, message, details = _said(answer)
             after = _seconds(answer.headers.get("retry-after", ""), self.date)
             raise GoogleError(method_id, url, answer.status, reason, message, after, details)

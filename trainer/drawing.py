@@ -1,9 +1,7 @@
-"""A sheet of held-out images with what was detected drawn over what is there."""
+"""Sheets of images: what was detected drawn over what is there, or boxes alone."""
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,26 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import files
+from trainer.sheet import TRUTH, WRONG, Sheet, caption, colour, label, name_of, outline, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MIN_SCORE = 0.3  # detections below are not drawn: they would hide the image
 MATCH_IOU = 0.5  # from here on a detection of the same class counts as right, as for AP50
-
-_COLUMNS = 4
-_CELL = 2.9  # inches, width and height of one image
-_MIN_WIDTH = 7.4  # inches: what the legend needs
-_LINE = 0.26  # inches, a line of the legend
-_DPI = 110
-_LEGEND_CLASSES = 20  # more classes than this are not listed; each box is labelled anyway
-
-# A dark sheet shows colours well and suits light and dark pages alike.
-_GROUND, _TEXT, _FAINT = "#16191d", "#f2f4f7", "#9aa4b0"
-_TRUTH, _WRONG = "#ffffff", "#ff4d4f"
-# Distinct and bright enough for black labels; repeated beyond.
-_PALETTE = ("#4cc9f0", "#f9c74f", "#90be6d", "#f8961e", "#c77dff", "#43e0b0", "#ff8fab", "#b5e48c", "#8ea8ff", "#e0b188")
 
 
 def detection_sheet(
@@ -48,32 +33,33 @@ def detection_sheet(
 
 def render(items: Sequence[Mapping[str, Any]], names: Mapping[int, str], min_score: float = MIN_SCORE) -> bytes:
     """The sheet's PNG; parameters as in `detection_sheet`."""
-    from matplotlib.figure import Figure
-
-    columns = min(_COLUMNS, len(items))
-    rows = math.ceil(len(items) / columns)
-    listed = sorted(names) if len(names) <= _LEGEND_CLASSES else []
-    width = max(columns * _CELL + 0.3, _MIN_WIDTH)
-    entry = 0.55 + 0.085 * max((len(_name(names, number)) for number in listed), default=0)  # inches that one class needs
-    per_line = max(1, min(len(listed), int((width - 0.4) / entry)))
-    lines = math.ceil(len(listed) / per_line)
-    header, footer, caption = 0.62, 0.5 + _LINE * lines, 0.3
-    height = rows * (_CELL + caption) + header + footer
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_GROUND)
-    left = (width - columns * _CELL) / 2
+    sheet = Sheet(len(items), names, "detections")
     found = wrong = objects = 0
-    for index, item in enumerate(items):
-        row, column = divmod(index, columns)
-        bottom = height - header - (row + 1) * (_CELL + caption) + caption
-        box = (left + column * _CELL + 0.07, bottom, _CELL - 0.14, _CELL - 0.14)
-        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+    for axes, item in zip(sheet.cells(), items, strict=True):
         counts = _draw(axes, item, names, min_score)
         found, wrong, objects = found + counts[0], wrong + counts[1], objects + counts[2]
     title = f"{found} of {objects} objects found, {wrong} wrong {'box' if wrong == 1 else 'boxes'}"
-    _frame(figure, title, f"Held-out images · detections with a score of {min_score:g} or more", listed, per_line, names)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=_GROUND)
-    return buffer.getvalue()
+    return sheet.png(title, f"Held-out images · detections with a score of {min_score:g} or more")
+
+
+def render_boxes(items: Sequence[Mapping[str, Any]], names: Mapping[int, str], title: str, subtitle: str) -> bytes:
+    """A PNG of images and their boxes, judged neither right nor wrong. items: without `truth_…`, `scores` may be None."""
+    sheet = Sheet(len(items), names, "objects")
+    for axes, item in zip(sheet.cells(), items, strict=True):
+        draw_boxes(axes, item, names)
+        caption(axes, str(item["filename"]), faint=True)
+    return sheet.png(title, subtitle)
+
+
+def draw_boxes(axes: Axes, item: Mapping[str, Any], names: Mapping[int, str]) -> None:
+    """The image with its boxes on it."""
+    image = np.asarray(item["image"])
+    show(axes, image)
+    scores = item.get("scores")
+    for index, (box, number) in reversed([*enumerate(zip(item["boxes"], item["classes"], strict=True))]):
+        outline(axes, box, colour(number), 2.2)
+        text = name_of(names, number) + (f"  {scores[index]:.2f}" if scores is not None else "")
+        label(axes, box, text, colour(number), "#000000", (image.shape[0], image.shape[1]))
 
 
 def match(
@@ -112,111 +98,24 @@ def _draw(axes: Axes, item: Mapping[str, Any], names: Mapping[int, str], min_sco
 
     image = np.asarray(item["image"])
     height, width = image.shape[:2]
-    axes.imshow(image, interpolation="bicubic", extent=(0, width, height, 0), aspect="equal")
-    axes.set_axis_off()
+    show(axes, image)
     for box, number, is_found in zip(truth_boxes, truth_classes, found, strict=True):
-        _outline(axes, box, _TRUTH if is_found else _WRONG, 1.4, dashed=True)
+        outline(axes, box, TRUTH if is_found else WRONG, 1.4, dashed=True)
         if not is_found:
-            _label(axes, box, f"missed {_name(names, number)}", _WRONG, "#ffffff", (height, width), below=True)
+            label(axes, box, f"missed {name_of(names, number)}", WRONG, "#ffffff", (height, width), below=True)
     # The surest detections are drawn last, on top.
     for index in np.argsort(scores, kind="stable"):
-        colour = _colour(classes[index])
         mark = "" if right[index] else "✗ "
-        _outline(axes, boxes[index], colour, 2.2)
-        text = f"{mark}{_name(names, classes[index])}  {scores[index]:.2f}"
-        _label(
+        outline(axes, boxes[index], colour(classes[index]), 2.2)
+        text = f"{mark}{name_of(names, classes[index])}  {scores[index]:.2f}"
+        label(
             axes,
             boxes[index],
             text,
-            colour if right[index] else _WRONG,
+            colour(classes[index]) if right[index] else WRONG,
             "#000000" if right[index] else "#ffffff",
             (height, width),
         )
-    caption = f"{item['filename']}  ·  {int(found.sum())}/{len(truth_boxes)}"
-    good = found.all() and right.all()
-    axes.text(
-        0.5, -0.02, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8.5, color=_FAINT if good else _TEXT
-    )
+    good = bool(found.all() and right.all())
+    caption(axes, f"{item['filename']}  ·  {int(found.sum())}/{len(truth_boxes)}", faint=good)
     return int(found.sum()), int((~right).sum()), len(truth_boxes)
-
-
-def _outline(axes: Axes, box: NDArray, colour: str, width: float, dashed: bool = False) -> None:
-    from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import Normal, Stroke
-
-    ymin, xmin, ymax, xmax = box
-    patch = Rectangle(
-        (xmin, ymin),
-        xmax - xmin,
-        ymax - ymin,
-        fill=False,
-        edgecolor=colour,
-        linewidth=width,
-        linestyle=(0, (3, 2.2)) if dashed else "-",
-    )
-    # A dark rim keeps each line visible on any background.
-    patch.set_path_effects([Stroke(linewidth=width + 1.6, foreground="#000000", alpha=0.55), Normal()])
-    axes.add_patch(patch)
-
-
-def _label(axes: Axes, box: NDArray, text: str, colour: str, ink: str, size: tuple[int, int], below: bool = False) -> None:
-    """A small plate above the box (or below), pushed inwards where it would leave the image."""
-    ymin, xmin, ymax, xmax = box
-    height, width = size
-    line = max(height, width) * 0.075
-    if below:
-        y, align = (ymax, "top") if ymax + line <= height else (ymax, "bottom")
-    else:
-        y, align = (ymin, "bottom") if ymin - line >= 0 else (ymin, "top")
-    plate = {"boxstyle": "square,pad=0.18", "facecolor": colour, "edgecolor": "none", "alpha": 0.92}
-    to_left = xmin > width * 0.62
-    axes.text(
-        min(xmax, width) if to_left else max(xmin, 0),
-        min(max(y, 0), height),
-        text,
-        ha="right" if to_left else "left",
-        va=align,
-        fontsize=8.5,
-        fontweight="bold",
-        color=ink,
-        bbox=plate,
-        clip_on=False,
-    )
-
-
-def _frame(figure: Figure, title: str, subtitle: str, listed: Sequence[int], per_line: int, names: Mapping[int, str]) -> None:
-    """Title above, legend below with so many classes to a line."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    width, height = figure.get_size_inches()
-    x = 0.22 / width
-    figure.text(x, 1 - 0.2 / height, title, color=_TEXT, fontsize=13, fontweight="bold", va="top")
-    figure.text(x, 1 - 0.45 / height, subtitle, color=_FAINT, fontsize=9, va="top")
-    style = {
-        "frameon": False,
-        "fontsize": 8.5,
-        "labelcolor": _TEXT,
-        "borderaxespad": 0,
-        "handletextpad": 0.6,
-        "columnspacing": 1.4,
-    }
-    lines = [
-        Line2D([], [], color=_TRUTH, linewidth=1.4, linestyle=(0, (3, 2.2)), label="there and found"),
-        Line2D([], [], color=_WRONG, linewidth=1.4, linestyle=(0, (3, 2.2)), label="there and missed"),
-        Line2D([], [], color=_PALETTE[0], linewidth=2.2, label="detected: class and score"),
-        Patch(facecolor=_WRONG, label="✗ detected wrongly"),
-    ]
-    above = 0.14 + _LINE * math.ceil(len(listed) / per_line)
-    figure.legend(handles=lines, ncols=4, loc="lower left", bbox_to_anchor=(x, above / height), **style)
-    if listed:
-        classes = [Patch(facecolor=_colour(number), label=_name(names, number)) for number in listed]
-        figure.legend(handles=classes, ncols=per_line, loc="lower left", bbox_to_anchor=(x, 0.14 / height), **style)
-
-
-def _colour(number: int) -> str:
-    return _PALETTE[(int(number) - 1) % len(_PALETTE)]
-
-
-def _name(names: Mapping[int, str], number: int) -> str:
-    return names.get(int(number), str(int(number)))

@@ -52,7 +52,7 @@ def test_the_sheet_shows_the_image_the_boxes_and_leaves_no_half_file(tmp_path: P
     drawing.detection_sheet([item([box], [1], [0.9], [box], [1])], NAMES, str(path))
     assert [file.name for file in path.parent.iterdir()] == ["sheet.png"]
     pixels = np.array(Image.open(path).convert("RGB")).reshape(-1, 3)
-    for colour in (drawing._colour(1), "#5a5a5a"):  # the box's colour, the image's grey
+    for colour in (drawing.colour(1), "#5a5a5a"):  # the box's colour, the image's grey
         wanted = tuple(bytes.fromhex(colour[1:]))
         assert (pixels == wanted).all(axis=1).sum() > 200
 

@@ -62,6 +62,7 @@ def _parser() -> Parser:
     check.add_argument("--label-map", required=True, metavar="FILE", help="label map that the class ids must be in")
     check.add_argument("--limit", type=int, metavar="N", help="read at most N records of each file (default: all)")
     check.set_defaults(run=_check)
+    _add_inspect(commands, formats)
     return parser
 
 
@@ -92,6 +93,45 @@ def _add_convert(commands: Any) -> None:
     convert.add_argument("--strict", action="store_true", help="stop at the first bad item")
     convert.add_argument("--json", action="store_true", help="print dataset.json")
     convert.set_defaults(run=_convert)
+
+
+def _add_inspect(commands: Any, formats: Parser) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        parents=[formats],
+        help="show what a data set holds, and whether it fits a pipeline configuration",
+        description="Reads all records: counts, boxes of each class and size, images that two splits share, and some images "
+        "drawn with their boxes. With --pipeline-config it says what would fail or train badly, and ends with exit code 1 if "
+        "something would fail.",
+    )
+    inspect.add_argument("paths", nargs="+", metavar="PATH", help="folder, file or pattern of TFRecords, local or gs://")
+    inspect.add_argument("--label-map", metavar="FILE", help="default: the only *.pbtxt beside the records")
+    inspect.add_argument("--pipeline-config", metavar="FILE", help="configuration that the data is meant for")
+    inspect.add_argument("--output", metavar="FILE", default="samples.png", help="the drawn images (default: samples.png)")
+    inspect.add_argument("--samples", type=int, default=12, metavar="N", help="how many to draw; 0: none (default: 12)")
+    inspect.add_argument("--seed", type=int, default=0, help="of the choice of samples (default: 0)")
+    inspect.set_defaults(run=_inspect)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from trainer.data import fitness, inspection, show
+
+    if not 0 <= options.samples <= 100:
+        raise InputError(f"--samples {options.samples}: must be from 0 to 100")
+    config = fitness.read(options.pipeline_config, options.paths[0].rstrip("/")) if options.pipeline_config else None
+    progress = _progress("Reading")
+    found = inspection.inspect(options.paths, options.label_map, options.samples, options.seed, lambda done: progress(done, 0))
+    findings = fitness.check(found, config) if config else []
+    sheet = show.draw(found, options.output) if found.samples else None
+    if options.format == "json":
+        checks = [finding._asdict() for finding in findings]
+        print(json.dumps({"paths": options.paths, **inspection.summary(found), "checks": checks, "samples": sheet}))
+    else:
+        _clear_line()
+        print(show.text(found, findings))
+        if sheet:
+            print(f"\n{sheet}: {len(found.samples)} images, drawn")
+    return 1 if any(finding.state == "error" for finding in findings) else 0
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -145,13 +185,19 @@ def _progress(doing: str) -> Any:
         nonlocal shown
         now = time.monotonic()
         if done == total:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            _clear_line()
         elif now - shown > 0.1:
             shown = now
             rate = done / max(now - start, 0.1)
-            print(f"\r\033[K{doing} images {done}/{total} · {rate:.0f}/s", end="", file=sys.stderr, flush=True)
+            of = f"/{total}" if total else ""
+            print(f"\r\033[K{doing} images {done}{of} · {rate:.0f}/s", end="", file=sys.stderr, flush=True)
 
     return show if sys.stderr.isatty() else lambda done, total: None
+
+
+def _clear_line() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ def find(patterns: str | Iterable[str]) -> list[str]:
     found: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         resolved = paths.resolve(pattern)
-        matches = _glob(resolved)
+        matches = glob_files(resolved)
         if not matches:
             where = "" if resolved == pattern else f" (looked for {resolved})"
             raise InputError(f"{pattern}: no file matches{where}; check the path, or make the data first")
@@ -75,10 +75,10 @@ def check(patterns: str | Iterable[str], label_map: Mapping[int, str], limit: in
         for number, data in enumerate(tfrecord.read(path, limit), start=1):
             place = f"{path}: record {number}"
             features = parse(data, place)
-            image = _check_image(features, place)
+            encoded = image(features, place)
             if number == 1:
-                _decode(image, place)
-            statistics.boxes.update(_check_objects(features, label_map, place))
+                _decode(encoded, place)
+            statistics.boxes.update(objects(features, label_map, place))
         if not number:
             raise InputError(f"{path}: is empty (no record); make or copy the file again")
         statistics.records += number
@@ -109,7 +109,8 @@ def values(features: Mapping[str, example_pb2.Feature], key: str, kind: str, pla
     return getattr(feature, actual).value
 
 
-def _check_image(features: Mapping[str, example_pb2.Feature], place: str) -> bytes:
+def image(features: Mapping[str, example_pb2.Feature], place: str) -> bytes:
+    """The image file's bytes. Raises InputError when there is not exactly one."""
     images = values(features, IMAGE, "bytes", place)
     if len(images) != 1 or not images[0]:
         raise InputError(f"{place}: {IMAGE} is missing or empty; it must hold the image file's bytes (JPEG or PNG)")
@@ -128,7 +129,8 @@ def _decode(encoded: bytes, place: str) -> None:
         raise InputError(f"{place}: {IMAGE} cannot be decoded as {', '.join(_FORMATS)}: {what}") from error
 
 
-def _check_objects(features: Mapping[str, example_pb2.Feature], label_map: Mapping[int, str], place: str) -> Sequence[int]:
+def objects(features: Mapping[str, example_pb2.Feature], label_map: Mapping[int, str], place: str) -> Sequence[int]:
+    """The class id of each object. Raises InputError when one isn't in the label map, or a box isn't one in the image."""
     labels = values(features, LABEL, "int64", place)
     sides = {side: values(features, key, "float", place) for side, key in BOX.items()}
     for side, numbers in sides.items():
@@ -166,7 +168,8 @@ def _first_gap(present: set[int], count: int) -> int | None:
     return next((index for index in range(count) if index not in present), None)
 
 
-def _glob(pattern: str) -> list[str]:
+def glob_files(pattern: str) -> list[str]:
+    """The files that match, without an error when there are none. Raises InputError when a bucket cannot be listed."""
     if "://" not in pattern:
         return glob.glob(pattern)  # noqa: PTH207 (Path.glob takes no absolute pattern)
     import tensorflow as tf
