@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import sys
 import webbrowser
 
 from launcher import vertex
+from launcher.google import Google
 from launcher.session import Session, connect
 from launcher.transport import Transport
 
@@ -18,32 +20,38 @@ def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     session = connect(stack)
     number = vertex.number(session.find(job)) if job else None
     address = url(session, number)
-    print(address)
-    if only_print:
-        return 0
-    if not address.startswith(CONSOLE) and not _is_page(address):
+    if address is None:
+        print(session.google.base_url("aiplatform"))
         show = f"odcloud jobs show {number}" if number else "odcloud jobs list"
-        print(f"there is no page at that address yet; `{show}` shows the same here", file=sys.stderr)
+        print(f"there is no page at that address; `{show}` shows the same here", file=sys.stderr)
         return 0
-    if not webbrowser.open(address):
+    print(address)
+    if not only_print and not webbrowser.open(address):
         print("no browser could be started: open the address above", file=sys.stderr)
     return 0
 
 
-def url(session: Session, number: str | None) -> str:
-    """The page of a job, or of all: in Google's console, or at the address that stands in for Vertex AI's."""
-    base = session.google.base_url("aiplatform")
-    if not base.removesuffix("/").endswith(".googleapis.com"):
-        return base
+def url(session: Session, number: str | None) -> str | None:
+    """The page of a job, or of all: in Google's console, or by the service that stands in for Vertex AI; None: it has none."""
+    if not session.google.base_url("aiplatform").removesuffix("/").endswith(".googleapis.com"):
+        return _link(session.google, number)
     outputs = session.outputs
     if number is None:
         return f"{CONSOLE}/training/custom-jobs?project={outputs.project}"
     return f"{CONSOLE}/locations/{outputs.region}/training/{number}?project={outputs.project}"
 
 
-def _is_page(address: str) -> bool:
+def _link(google: Google, number: str | None) -> str | None:
+    """A link that signs the browser in, once; a service that gives such links is asked for one with the access token."""
+    headers = {
+        "Authorization": f"Bearer {google.access_token()}",
+        "Content-Type": "application/json",
+        "User-Agent": "odcloud",
+    }
+    body = json.dumps({"job": number} if number else {}).encode()
     try:
-        answer = Transport(timeout=5.0).send("GET", address, {"Accept": "text/html", "User-Agent": "odcloud"})
-    except (OSError, http.client.HTTPException):
-        return False
-    return answer.status < 400 and answer.headers.get("content-type", "").startswith("text/html")
+        answer = Transport(timeout=5.0).send("POST", google.base_url("aiplatform") + "_signin", headers, body)
+        found = json.loads(answer.body)["url"] if answer.status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return None
+    return str(found) if found else None

@@ -29,6 +29,8 @@ from starlette.types import Receive, Scope, Send
 from localcloud import chaos, credentials
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
+from localcloud.dashboard.app import SIGN_IN, Dashboard
+from localcloud.dashboard.client import Client
 from localcloud.discovery import DOCUMENTS, Method, Router
 from localcloud.home import HOST, Home, Running
 from localcloud.runner import JobRunner
@@ -65,6 +67,7 @@ class _Api:
         self._cloud = cloud
         self._faults = chaos.Faults()
         self._router = Router(DOCUMENTS, lambda found: handler_of(found) is not None)
+        self._dashboard = Dashboard(Client(cloud, self._router.methods))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -97,9 +100,13 @@ class _Api:
         _check_host(request)
         if raw_path == credentials.PATH and request.method == "POST":
             return JSONResponse(credentials.exchange(await _read(request), self._cloud.token))
+        if Dashboard.owns(raw_path):
+            return await self._dashboard.answer(request, raw_path)
         self._check_token(request)
         if raw_path == chaos.PATH:
             return JSONResponse(await self._chaos(request))
+        if raw_path == SIGN_IN:
+            return await self._sign_in(request)
         upload = False
         http_method = request.method
         path = raw_path.rstrip("/")
@@ -130,16 +137,21 @@ class _Api:
             raise chaos.HangUp
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
+    async def _sign_in(self, request: Request) -> Response:
+        """`{"url"}`: a link that opens the pages, or that of the `job` that the body names, in a browser, once."""
+        if request.method != "POST":
+            raise ApiError(405, message=f"/{SIGN_IN} takes POST.")
+        body = await _read_json(request)
+        job = body.get("job")
+        if job is not None and not (isinstance(job, str) and job.isascii() and job.replace("_", "").isalnum()):
+            raise invalid("job must be the number of a job.", field_path="job")
+        return JSONResponse({"url": self._dashboard.link(job)}, headers={"Cache-Control": "no-store"})
+
     async def _chaos(self, request: Request) -> dict[str, Any]:
         if request.method == "DELETE":
             self._faults.clear()
         elif request.method == "POST":
-            try:
-                body = json.loads(await request.body())
-            except ValueError as error:
-                raise invalid(f"Invalid JSON payload received. {error}") from error
-            if not isinstance(body, dict):
-                raise invalid("Invalid JSON payload received. Root element must be a message.")
+            body = await _read_json(request)
             if "action" in body:
                 return await run_sync(chaos.strike, self._cloud, body)
             self._faults.add(chaos.read_fault(body, lambda: [each.id for each in self._router.methods]))
@@ -183,6 +195,17 @@ def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return isinstance(error, sqlite3.OperationalError) and "is full" in str(error)
+
+
+async def _read_json(request: Request) -> dict[str, Any]:
+    """The body of one of the local cloud's own calls."""
+    try:
+        body = json.loads(await _read(request) or b"{}")
+    except ValueError as error:
+        raise invalid(f"Invalid JSON payload received. {error}") from error
+    if not isinstance(body, dict):
+        raise invalid("Invalid JSON payload received. Root element must be a message.")
+    return body
 
 
 async def _read(request: Request) -> bytes:

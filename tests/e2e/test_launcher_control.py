@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from launcher_stage import BUCKET, Stage
 
 
@@ -121,9 +122,12 @@ def test_deleting(stage: Stage) -> None:
 
 
 def test_pages(stage: Stage, done: dict[str, Any]) -> None:
-    opened = stage.run("open", "done", check=True)
-    assert opened.stdout == f"http://127.0.0.1:{stage.port}/\n"
-    assert f"`odcloud jobs show {done['job']}`" in opened.stderr
+    link = stage.run("open", "--print", "done", check=True).stdout.strip()
+    assert link.startswith(f"http://127.0.0.1:{stage.port}/")
+    with requests.Session() as browser:
+        assert browser.get(link, timeout=10).ok
+        page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/{done['job']}", timeout=10)
+        assert page.ok and "done" in page.text
     assert "no job has" in failure(stage, "open", "none")
     printed = stage.run("open", "--print", CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM="", check=True).stdout
     assert printed == "https://console.cloud.google.com/vertex-ai/training/custom-jobs?project=odcloud-local\n"
