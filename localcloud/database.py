@@ -6,6 +6,7 @@ a write-ahead log, so what a client was told is kept even when the process is ki
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,11 @@ def register_schema(sql: str) -> None:
         _schemas.append(sql)
 
 
+def _regexp(pattern: str, value: Any) -> bool | None:
+    """SQL's `value REGEXP pattern`."""
+    return None if value is None else re.search(pattern, str(value)) is not None
+
+
 class Database:
     """A thread-safe SQLite connection. Rows are `sqlite3.Row`: read columns by name.
 
@@ -33,6 +39,7 @@ class Database:
         self._depth = 0
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._connection.row_factory = sqlite3.Row
+        self._connection.create_function("regexp", 2, _regexp, deterministic=True)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA foreign_keys = ON")

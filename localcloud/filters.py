@@ -1,13 +1,14 @@
 """Google's list filter language: parsed to a tree, and the tree turned into an SQL condition.
 
 Grammar: AIP-160 and Cloud Logging's query language agree on the part that clients use: comparisons `field OP value` with
-= != < <= > >= and : (has), AND (also by mere adjacency), OR, NOT and `-`, parentheses. OR binds tighter than AND, as both say.
+= != < <= > >= and : (has), in Cloud Logging also =~ and !~, AND (also by mere adjacency), OR, NOT and `-`, parentheses.
+OR binds tighter than AND, as both say.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +71,9 @@ Node = Comparison | Text | Not | And | Or
 Condition = tuple[str, list[Any]]
 
 
-def parse(text: str) -> Node | None:
+def parse(text: str, operators: Collection[str] = OPERATORS) -> Node | None:
     """The tree of a filter, None for an empty one. Raises FilterError."""
-    parser = _Parser(_tokens(text), text)
+    parser = _Parser(_tokens(text), text, operators)
     if parser.at_end():
         return None
     node = parser.conjunction()
@@ -123,8 +124,8 @@ def _unquote(text: str) -> str:
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token], text: str) -> None:
-        self.tokens, self.text, self.position = tokens, text, 0
+    def __init__(self, tokens: list[_Token], text: str, operators: Collection[str]) -> None:
+        self.tokens, self.text, self.operators, self.position = tokens, text, operators, 0
 
     def at_end(self) -> bool:
         return self.position >= len(self.tokens)
@@ -177,7 +178,7 @@ class _Parser:
         if self.at_end() or self.tokens[self.position].kind != "op":
             return Text(_unquote(token.text))
         operator = self.take()
-        if operator.text not in OPERATORS:
+        if operator.text not in self.operators:
             raise FilterError(f"the operator {operator.text!r} at position {operator.position + 1} is not supported here")
         negative = token.kind == "word" and token.text.startswith("-")
         node = self.values(token.text[1:] if negative else token.text, operator.text)

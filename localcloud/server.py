@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localcloud import chaos, credentials
+from localcloud import chaos, credentials, masks
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.dashboard.app import SIGN_IN, Dashboard
@@ -39,6 +39,7 @@ SERVICES = (
     "storage",
     "uploads",
     "iam",
+    "workloadidentity",
     "projects",
     "serviceusage",
     "artifactregistry",
@@ -135,7 +136,9 @@ class _Api:
             answer = await run_sync(handler, call)  # type: ignore[arg-type]
         if fault and fault.kind == "lost":
             raise chaos.HangUp
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        if isinstance(answer, Response):
+            return answer
+        return JSONResponse(masks.select(answer, params["fields"]) if params.get("fields") else answer)
 
     async def _sign_in(self, request: Request) -> Response:
         """`{"url"}`: a link that opens the pages, or that of the `job` that the body names, in a browser, once."""

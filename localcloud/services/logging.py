@@ -7,31 +7,19 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
-from localcloud import filters
 from localcloud.api import ApiError, Call, method
 from localcloud.database import register_schema
+from localcloud.logfilter import SEVERITIES, condition_of
+from localcloud.moments import micros_of, rfc3339
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
-
-SEVERITIES = {
-    "DEFAULT": 0,
-    "DEBUG": 100,
-    "INFO": 200,
-    "NOTICE": 300,
-    "WARNING": 400,
-    "ERROR": 500,
-    "CRITICAL": 600,
-    "ALERT": 700,
-    "EMERGENCY": 800,
-}
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS log_entries (
@@ -50,28 +38,8 @@ CREATE INDEX IF NOT EXISTS log_entries_by_time ON log_entries (micros, insert_id
 """)
 
 _MAX_PAGE = 1000
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?$")
 _lock = threading.Lock()
 _last = 0
-
-
-def micros_of(text: str) -> int:
-    """An RFC 3339 time (also a date alone; UTC unless it says otherwise) in microseconds since 1970. Raises ValueError."""
-    match = _TIME.match(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no RFC 3339 time such as 2026-01-31T12:00:00Z")
-    date, clock, fraction, zone = match.groups()
-    offset = "+00:00" if not zone or zone in "Zz" else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
-    clock = clock or "00:00:00"
-    moment = datetime.fromisoformat(f"{date}T{clock if len(clock) > 5 else clock + ':00'}{offset}")
-    return int(moment.timestamp()) * 1_000_000 + int((fraction or "0").ljust(9, "0")[:6])
-
-
-def rfc3339(micros: int) -> str:
-    """Microseconds since 1970 as RFC 3339 text of fixed width (clients compare it as text)."""
-    return (
-        datetime.fromtimestamp(micros // 1_000_000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros % 1_000_000:06d}Z"
-    )
 
 
 def _tick() -> int:
@@ -182,101 +150,31 @@ def list_entries(call: Call) -> dict[str, Any]:
     return answer
 
 
-def condition_of(text: str) -> filters.Condition:
-    """The SQL condition of a Logging filter. Raises ApiError 400 naming the filter."""
-    try:
-        tree = filters.parse(text)
-        return filters.to_sql(tree, _compare, _search) if tree else ("1", [])
-    except (filters.FilterError, ValueError) as error:
-        raise ApiError(400, "INVALID_ARGUMENT", f"Unparseable filter: {error}; filter = {text!r}.") from None
-    except RecursionError:
-        raise ApiError(400, "INVALID_ARGUMENT", "Unparseable filter: it is nested too deeply.") from None
+@method("logging.projects.logs.list", "logging.logs.list")
+def list_logs(call: Call) -> dict[str, Any]:
+    """The names of the logs that hold entries."""
+    _check_resource_name(call, call.params["parent"])
+    size = min(call.params.get("pageSize") or 50, _MAX_PAGE)
+    rows = call.cloud.db.query(
+        "SELECT DISTINCT log_name FROM log_entries WHERE log_name > ? ORDER BY log_name LIMIT ?",
+        [call.params.get("pageToken", ""), size + 1],
+    )
+    answer: dict[str, Any] = {"logNames": [row["log_name"] for row in rows[:size]]} if rows else {}
+    if len(rows) > size:
+        answer["nextPageToken"] = rows[size - 1]["log_name"]
+    return answer
 
 
-_COLUMNS = {
-    "resource.type": "resource_type",
-    "resource.labels.job_id": "job_id",
-    "resource.labels.task_name": "task_name",
-    "logName": "log_name",
-    "log_name": "log_name",
-    "insertId": "insert_id",
-    "insert_id": "insert_id",
-}
-_SQL_OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-
-
-def _compare(comparison: filters.Comparison) -> filters.Condition:
-    field, operator, value = comparison.field, comparison.operator, comparison.value
-    if field in ("timestamp", "receiveTimestamp"):
-        if operator == ":":
-            raise ValueError(f"{field} cannot be compared with ':'")
-        if field == "receiveTimestamp":
-            return f"json_extract(entry, '$.receiveTimestamp') {_SQL_OPERATORS[operator]} ?", [rfc3339(micros_of(value))]
-        return f"micros {_SQL_OPERATORS[operator]} ?", [micros_of(value)]
-    if field == "severity":
-        level = SEVERITIES.get(value.upper(), int(value) if value.isdecimal() else None)
-        if level is None:
-            raise ValueError(f"{value!r} is no severity: use one of {', '.join(SEVERITIES)}")
-        return f"severity {'=' if operator == ':' else _SQL_OPERATORS[operator]} ?", [level]
-    if field in _COLUMNS:
-        return _compare_text(_COLUMNS[field], operator, value)
-    path = _json_path(field)
-    expression = f"json_extract(entry, {path})"
-    if operator == ":" and value == "*":
-        return f"json_type(entry, {path}) IS NOT NULL", []
-    if field == "textPayload":
-        return _compare_text(f"coalesce({expression}, '')", operator, value)
-    if operator != ":" and (number := _number(value)) is not None:
-        # The filter does not say whether the field is a number or text that looks like one; the entry does.
-        sql = _SQL_OPERATORS[operator]
-        numeric = f"json_type(entry, {path}) IN ('integer', 'real')"
-        return f"(CASE WHEN {numeric} THEN {expression} {sql} ? ELSE {expression} {sql} ? END)", [number, value]
-    if value in ("true", "false") and operator in ("=", "!="):
-        return f"json_type(entry, {path}) {_SQL_OPERATORS[operator]} ?", [value]
-    return _compare_text(expression, operator, value)
-
-
-def _compare_text(expression: str, operator: str, value: str) -> filters.Condition:
-    if operator == ":":
-        if value == "*":
-            return f"{expression} <> ''", []
-        return f"instr(lower({expression}), lower(?)) > 0", [value]
-    return f"{expression} {_SQL_OPERATORS[operator]} ?", [value]
-
-
-def _search(value: str) -> filters.Condition:
-    return "instr(lower(entry), lower(?)) > 0", [value]
-
-
-_TOP_LEVEL = frozenset(
-    {
-        "textPayload",
-        "jsonPayload",
-        "labels",
-        "resource",
-        "httpRequest",
-        "operation",
-        "trace",
-        "spanId",
-        "sourceLocation",
-        "split",
-    }
-)
-
-
-def _json_path(field: str) -> str:
-    """An SQL literal of the JSON path of a LogEntry's field, e.g. `labels."a.b/c"`. Raises ValueError for an unknown field."""
-    names = [quoted.replace('\\"', '"') or plain for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|([^."]+)', field)]
-    if not names or names[0] not in _TOP_LEVEL or (names[0] == "resource" and names[1:2] not in (["type"], ["labels"])):
-        raise ValueError(f"{field} is no field of a log entry")
-    if any('"' in name for name in names):
-        raise ValueError(f"{field} holds a quotation mark")
-    path = "$" + "".join(f'."{name}"' for name in names)
-    return "'" + path.replace("'", "''") + "'"
-
-
-def _number(value: str) -> float | None:
-    return float(value) if re.fullmatch(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", value) else None
+@method("logging.projects.logs.delete", "logging.logs.delete")
+def delete_log(call: Call) -> dict[str, Any]:
+    """Forgets a log's entries."""
+    parent, _, log = call.params["logName"].partition("/logs/")
+    _check_resource_name(call, parent)
+    # a client may write the slashes of the log's own name as they are
+    name = f"projects/{call.cloud.project}/logs/{quote(unquote(log), safe='')}"
+    if not call.cloud.db.execute("DELETE FROM log_entries WHERE log_name = ?", (name,)):
+        raise ApiError(404, "NOT_FOUND", f"Log {name} does not exist")
+    return {}
 
 
 def _check_resource_name(call: Call, name: str) -> None:

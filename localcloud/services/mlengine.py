@@ -17,6 +17,7 @@ from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import rfc3339
 from localcloud.jobs import log, states, store
 from localcloud.jobs.training_input import JOB_ID, field_of, job_spec, violations
+from localcloud.regions import REGIONS
 from localcloud.services import logging
 from localcloud.services.vertex_validation import check_custom_job
 from localcloud.services.vertex_validation import violations as custom_job_violations
@@ -45,7 +46,7 @@ def create(call: Call) -> dict[str, Any]:
     with cloud.db.transaction():
         if store.job(cloud.db, number):
             raise _field_error("job.job_id", "A job with this id already exists.", code=409, status="ALREADY_EXISTS")
-        store.insert_job(cloud.db, number, cloud.region, body, rfc3339(cloud.now()))
+        store.insert_job(cloud.db, number, job["trainingInput"]["region"], body, rfc3339(cloud.now()))
         logging.append(cloud, [log.service(cloud.project, number, "Validating job requirements...")])
         logging.append(cloud, [log.service(cloud.project, number, "Job creation request has been successfully validated.")])
     cloud.runner.submit(number)
@@ -110,8 +111,8 @@ def _checked_spec(call: Call, job: dict[str, Any]) -> dict[str, Any]:
         raise ApiError(501, "UNIMPLEMENTED", "trainingInput: TPUs are not offered by the local cloud.")
     for name, message in violations(given):
         raise _field_error(f"job.training_input.{_snake(name)}", message)
-    if given["region"] != call.cloud.region:
-        message = f"The region {given['region']!r} is not one of this local cloud, which has only {call.cloud.region!r}."
+    if given["region"] not in REGIONS:
+        message = f"The region {given['region']!r} is none where jobs are trained."
         raise _field_error("job.training_input.region", message)
     spec = job_spec(given)
     custom_job = {"displayName": job_id, "labels": job.get("labels", {}), "jobSpec": spec}

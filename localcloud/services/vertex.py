@@ -13,10 +13,11 @@ import sqlite3
 import time
 from typing import Any
 
-from localcloud import filters
+from localcloud import filters, masks, moments
 from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import rfc3339
 from localcloud.jobs import log, states, store
+from localcloud.regions import REGIONS
 from localcloud.services import logging, operations
 from localcloud.services.vertex_validation import check_custom_job
 
@@ -58,7 +59,10 @@ def list_jobs(call: Call) -> dict[str, Any]:
         f"SELECT * FROM custom_jobs WHERE location = ? AND number < ? AND {condition} ORDER BY number DESC LIMIT ?",
         [location, before, *parameters, size + 1],
     )
-    answer: dict[str, Any] = {"customJobs": [_resource(call, row) for row in rows[:size]]} if rows else {}
+    found = [_resource(call, row) for row in rows[:size]]
+    if mask := call.params.get("readMask", ""):
+        found = [masks.select(job, masks.camel(mask).replace(".", "/")) for job in found]
+    answer: dict[str, Any] = {"customJobs": found} if found else {}
     if len(rows) > size:
         answer["nextPageToken"] = base64.urlsafe_b64encode(rows[size - 1]["number"].encode()).decode()
     return answer
@@ -118,10 +122,8 @@ def _location(call: Call, parent: str) -> str:
     if project not in (call.cloud.project, call.cloud.project_number):
         message = f"Permission denied on resource project {project}: this local cloud has one project, {call.cloud.project}."
         raise ApiError(403, "PERMISSION_DENIED", message)
-    if location != call.cloud.region:
-        raise invalid(
-            f"Location {location!r} is not one of this local cloud, which has only {call.cloud.region!r}.", field_path="parent"
-        )
+    if location not in REGIONS:
+        raise invalid(f"Location {location!r} is none where Vertex AI trains.", field_path="parent")
     return location
 
 
@@ -173,7 +175,7 @@ def _compare(comparison: filters.Comparison) -> filters.Condition:
     if field in _TIMES:
         if operator == ":":
             raise ValueError(f"{comparison.field} cannot be compared with ':'")
-        return f"{expression} {_SQL_OPERATORS[operator]} ?", [logging.rfc3339(logging.micros_of(value))]
+        return f"{expression} {_SQL_OPERATORS[operator]} ?", [moments.rfc3339(moments.micros_of(value))]
     if operator not in ("=", "!=", ":"):
         raise ValueError(f"{comparison.field} cannot be compared with {operator!r}")
     if field == "name":

@@ -26,7 +26,7 @@ INPUT = {
         ({"jobId": "a-b"}, "job.job_id"),
         ({"trainingInput": None}, "job.training_input"),
         ({"region": None}, "job.training_input.region"),
-        ({"region": "europe-west1"}, "job.training_input.region"),
+        ({"region": "europe-nowhere1"}, "job.training_input.region"),
         ({"masterType": None}, "job.training_input.master_type"),
         ({"masterType": "huge"}, "job.training_input.master_type"),
         ({"workerCount": "2"}, "job.training_input.worker_type"),

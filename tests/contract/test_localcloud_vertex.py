@@ -310,3 +310,33 @@ def test_wrong_questions_about_logs(server: Server, body: dict[str, Any], code: 
     refused, _, error = server.refused("POST", "v2/entries:list", {"resourceNames": ["projects/odcloud-local"], **body})
     assert refused == code
     assert named in error["message"]
+
+
+def test_a_job_is_seen_in_its_own_location_and_answers_are_cut_to_what_is_asked_for(server: Server) -> None:
+    elsewhere = "v1/projects/odcloud-local/locations/europe-west4/customJobs"
+    job = {**JOB, "displayName": "elsewhere"}
+    name = server.call("POST", elsewhere, "GoogleCloudAiplatformV1CustomJob", job)["name"]
+    assert name.startswith("projects/100000000001/locations/europe-west4/customJobs/")
+    assert "elsewhere" not in server.list()
+    number = name.rpartition("/")[2]
+    assert server.refused("GET", f"{LOCATION}/customJobs/{number}")[0] == 404
+    assert server.refused("POST", f"{LOCATION}/customJobs/{number}:cancel", {})[0] == 404
+    partial = {"fields": "customJobs(name,jobSpec/scheduling/timeout)"}
+    (found,) = server.call("GET", elsewhere, "GoogleCloudAiplatformV1ListCustomJobsResponse", **partial)["customJobs"]
+    assert found == {"name": name, "jobSpec": {"scheduling": {"timeout": "3600s"}}}
+    masked = server.call("GET", elsewhere, "GoogleCloudAiplatformV1ListCustomJobsResponse", readMask="name,display_name")
+    assert masked["customJobs"] == [{"name": name, "displayName": "elsewhere"}]
+    assert server.refused("GET", elsewhere, fields="customJobs(")[0] == 400
+
+
+def test_logs_are_named_and_forgotten(server: Server) -> None:
+    entry = {"logName": "projects/odcloud-local/logs/mine%2Fown", "resource": {"type": "global"}, "textPayload": "x"}
+    server.call("POST", "v2/entries:write", "WriteLogEntriesResponse", {"entries": [entry]}, "logging.v2")
+    logs = "v2/projects/odcloud-local/logs"
+    named = server.call("GET", logs, "ListLogsResponse", None, "logging.v2")["logNames"]
+    assert entry["logName"] in named
+    server.call("DELETE", f"{logs}/mine%252Fown", "Empty", None, "logging.v2")
+    assert server.entries(filter=f'logName="{entry["logName"]}"')["entries"] == []
+    assert server.refused("DELETE", f"{logs}/mine%252Fown")[0] == 404
+    code, status, error = server.refused("POST", "v2/entries:tail", {"resourceNames": ["projects/odcloud-local"]})
+    assert (code, status) == (501, "UNIMPLEMENTED") and "logging.entries.tail" in error["message"]

@@ -83,6 +83,11 @@ def cloud(tmp_path: Path) -> Cloud:
         ('timestamp>"2026-01-01T01:00:02.4+01:00"', [1, 2]),
         ('timestamp>="2026-01-02"', []),
         ("jsonPayload.step>=10", [2]),
+        ("textPayload =~ 'l.ss'", []),
+        ("textPayload =~ 'L.ss'", [0]),
+        ("textPayload !~ 'L.ss'", [1]),
+        ("NOT textPayload =~ 'L.ss'", [1, 2]),
+        ('labels."a.b/c"=X', [0]),
         ("jsonPayload.step>9 jsonPayload.step<10.5", [2]),
         ("jsonPayload.step:*", [2]),
         ("jsonPayload.ok=true", [2]),
@@ -102,7 +107,17 @@ def test_matching(cloud: Cloud, text: str, found: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["severity=loud", "timestamp>yesterday", "nonsense=1", "resource.id=1", "timestamp:1", "a.b=~c"]
+    "text",
+    [
+        "severity=loud",
+        "timestamp>yesterday",
+        "nonsense=1",
+        "resource.id=1",
+        "timestamp:1",
+        "a.b=~c",
+        "textPayload=~'('",
+        "severity=~E",
+    ],
 )
 def test_wrong_filters_are_named(text: str) -> None:
     with pytest.raises(ApiError, match="Unparseable filter") as raised:

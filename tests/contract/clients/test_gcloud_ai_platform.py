@@ -5,10 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shlex
-import shutil
-import subprocess
 import tarfile
 import time
 from datetime import datetime, timezone
@@ -16,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gcloud_client import Gcloud, needs_gcloud
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
 
-pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+pytestmark = needs_gcloud
 
 # The page's sample configuration, word for word.
 CONFIG = """trainingInput:
@@ -81,13 +78,11 @@ PROGRAMS = {
 }
 
 
-class Gcloud:
-    """gcloud with nothing but the environment that the local cloud gives, in a folder that holds the two packages."""
+class Jobs(Gcloud):
+    """gcloud in a folder that holds the page's two packages and its configuration."""
 
     def __init__(self, cloud: LocalCloud, folder: Path) -> None:
-        self._folder = folder
-        variables = json.loads(cloud.run("env", "--format", "json").stdout)
-        self._environment = {**os.environ, **variables, "CLOUDSDK_CONFIG": str(folder / "gcloud"), "TZ": "UTC"}
+        super().__init__(cloud, folder)
         for name, where, modules in (("object_detection", "dist", PROGRAMS), ("slim", "slim/dist", {})):
             (folder / where).mkdir(parents=True)
             files = {"setup.py": SETUP.format(name=name), f"{name}/__init__.py": ""}
@@ -99,20 +94,8 @@ class Gcloud:
                     archive.addfile(info, io.BytesIO(text.encode()))
         (folder / "config.yaml").write_text(CONFIG)
 
-    def run(self, command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            shlex.split(command),
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == code, (command, done.stdout, done.stderr)
-        return done
-
     def describe(self, job: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.run(f"gcloud ai-platform jobs describe {job} --format json").stdout)
+        found: dict[str, Any] = self.json(f"ai-platform jobs describe {job}")
         return found
 
     def wait(self, job: str, *states: str) -> dict[str, Any]:
@@ -123,11 +106,11 @@ class Gcloud:
 
 
 @pytest.fixture
-def gcloud(local_cloud: LocalCloud, tmp_path: Path) -> Gcloud:
-    return Gcloud(local_cloud, tmp_path)
+def gcloud(local_cloud: LocalCloud, tmp_path: Path) -> Jobs:
+    return Jobs(local_cloud, tmp_path)
 
 
-def test_the_pages_two_commands(local_cloud: LocalCloud, gcloud: Gcloud, bucket: str) -> None:
+def test_the_pages_two_commands(local_cloud: LocalCloud, gcloud: Jobs, bucket: str) -> None:
     job = "object_detection_1511000000"
     command = TRAIN.format(job=job, bucket=bucket, config="config.yaml")
     assert f"Job [{job}] submitted successfully." in gcloud.run(command).stderr
@@ -184,7 +167,7 @@ def test_the_pages_two_commands(local_cloud: LocalCloud, gcloud: Gcloud, bucket:
     )
 
 
-def test_cancel_and_failure(local_cloud: LocalCloud, gcloud: Gcloud, bucket: str) -> None:
+def test_cancel_and_failure(local_cloud: LocalCloud, gcloud: Jobs, bucket: str) -> None:
     command = EVAL.replace("object_detection.eval", "object_detection.{module}")
     gcloud.run(command.format(job="waits", bucket=bucket, module="wait"))
     gcloud.wait("waits", "RUNNING")
