@@ -63,6 +63,7 @@ def _parser() -> Parser:
     check.add_argument("--limit", type=int, metavar="N", help="read at most N records of each file (default: all)")
     check.set_defaults(run=_check)
     _add_inspect(commands, formats)
+    _add_fetch(commands, formats)
     return parser
 
 
@@ -93,6 +94,54 @@ def _add_convert(commands: Any) -> None:
     convert.add_argument("--strict", action="store_true", help="stop at the first bad item")
     convert.add_argument("--json", action="store_true", help="print dataset.json")
     convert.set_defaults(run=_convert)
+
+
+def _add_fetch(commands: Any, formats: Parser) -> None:
+    fetch = commands.add_parser(
+        "fetch",
+        parents=[formats],
+        help="download Oxford-IIIT Pet or PASCAL VOC",
+        description="Downloads a published data set (pets 0.8 GB, voc2007 0.9 GB, voc2012 2 GB), compares it with its "
+        "published checksum and unpacks it. Run again after an interruption, it goes on where it was.",
+    )
+    fetch.add_argument("dataset", choices=("pets", "voc2007", "voc2012"), metavar="DATASET", help="pets, voc2007 or voc2012")
+    fetch.add_argument("destination", metavar="DEST", help="folder to unpack to; made if absent")
+    fetch.add_argument("--from", dest="mirror", metavar="URL", help="address that has the archives, instead of the authors'")
+    fetch.set_defaults(run=_fetch)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from trainer.data import fetch
+
+    if options.mirror and not options.mirror.startswith(("http://", "https://")):
+        raise InputError(f"--from {options.mirror}: must begin with http:// or https://")
+    found = fetch.fetch(options.dataset, options.destination, options.mirror, _byte_progress())
+    _clear_line()
+    if options.format == "json":
+        print(json.dumps(found))
+        return 0
+    print(f"Data set {options.destination} {'is up to date' if found['up_to_date'] else 'is ready'}: {found['files']} files.")
+    print(f"  odcloud data convert --format {found['format']} {found['source']} {options.dataset}-records")
+    return 0
+
+
+def _byte_progress() -> Any:
+    """The same for a download; elsewhere than on a terminal a line every ten seconds."""
+    live, start, shown, before = sys.stderr.isatty(), time.monotonic(), 0.0, None
+
+    def show(name: str, there: int, total: int) -> None:
+        nonlocal start, shown, before
+        now = time.monotonic()
+        if before is None or before[0] != name:
+            before, start = (name, there), now
+        if now - shown > (0.1 if live else 10):
+            shown = now
+            rate = (there - before[1]) / max(now - start, 0.1)
+            of = f" of {total / 1e6:.0f}" if total else ""
+            text = f"{name}: {there / 1e6:.0f}{of} MB · {rate / 1e6:.1f} MB/s"
+            print(f"\r\033[K{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _add_inspect(commands: Any, formats: Parser) -> None:
