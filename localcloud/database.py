@@ -31,11 +31,12 @@ def _regexp(pattern: str, value: Any) -> bool | None:
 class Database:
     """A thread-safe SQLite connection. Rows are `sqlite3.Row`: read columns by name.
 
-    One lock orders all access: a transaction is never seen half-done by another thread.
+    One lock, `lock`, orders all access: a transaction is never seen half-done by another thread. What must not change between
+    a look at the database and a write of something else holds it as well, so that two threads never wait for each other.
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._depth = 0
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._connection.row_factory = sqlite3.Row
@@ -48,24 +49,24 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Runs one statement (a transaction of its own outside `transaction()`) and returns the number of rows it changed."""
-        with self._lock:
+        with self.lock:
             return self._connection.execute(sql, parameters).rowcount
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of a SELECT."""
-        with self._lock:
+        with self.lock:
             return self._connection.execute(sql, parameters).fetchall()
 
     def one(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of a SELECT, or None."""
-        with self._lock:
+        with self.lock:
             row: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()
             return row
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing: commits at the end of the block, rolls back when it raises. A block inside another joins it."""
-        with self._lock:
+        with self.lock:
             if self._depth == 0:
                 self._connection.execute("BEGIN IMMEDIATE")
             self._depth += 1
@@ -82,5 +83,5 @@ class Database:
                 self._depth -= 1
 
     def close(self) -> None:
-        with self._lock:
+        with self.lock:
             self._connection.close()

@@ -119,7 +119,9 @@ class Method:
         if not isinstance(body, dict):
             raise invalid("Invalid JSON payload received. Root element must be a message.", field_path="")
         try:
-            read: dict[str, Any] = read_message(self.document["schemas"], reference, body, proto=not self.is_storage)
+            read: dict[str, Any] = read_message(
+                self.document["schemas"], reference, body, proto=not self.is_storage, lenient=self.is_storage
+            )
         except MessageError as error:
             raise invalid(str(error), field_path=error.path) from error
         return read

@@ -40,12 +40,15 @@ class MessageError(Exception):
         self.shown = shown
 
 
-def read_message(schemas: dict[str, Any], reference: str, value: dict[str, Any], *, proto: bool = True) -> dict[str, Any]:
+def read_message(
+    schemas: dict[str, Any], reference: str, value: dict[str, Any], *, proto: bool = True, lenient: bool = False
+) -> dict[str, Any]:
     """The message `value` of schema `reference` in canonical form. Raises MessageError for an unknown or wrongly typed field.
 
     `proto` False: null values stay, output-only fields stay, names must be spelled as in the document.
+    `lenient`: an unknown field is left out, as the storage service does.
     """
-    read: dict[str, Any] = _Reader(schemas, proto).read({"$ref": reference}, value, "")
+    read: dict[str, Any] = _Reader(schemas, proto, lenient).read({"$ref": reference}, value, "")
     return read
 
 
@@ -60,8 +63,9 @@ def read_parameter(parameter: dict[str, Any], text: str) -> Any:
 
 
 class _Reader:
-    def __init__(self, schemas: dict[str, Any], proto: bool) -> None:
+    def __init__(self, schemas: dict[str, Any], proto: bool, lenient: bool = False) -> None:
         self._schemas = schemas
+        self._lenient = lenient
         self._proto = proto
 
     def read(self, schema: dict[str, Any], value: Any, path: str) -> Any:
@@ -101,7 +105,7 @@ class _Reader:
                 read[name] = None if item is None else self.read(properties[name], item, below)
             elif additional is not None:
                 read[given] = None if item is None else self.read(additional, item, below)
-            else:
+            elif not self._lenient:
                 where = f" at '{path}'" if path else ""
                 raise MessageError(f'Invalid JSON payload received. Unknown name "{given}"{where}: Cannot find field.', path)
         return read

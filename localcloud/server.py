@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localcloud import chaos, credentials, masks
+from localcloud import batch, chaos, credentials, masks
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.dashboard.app import SIGN_IN, Dashboard
@@ -34,10 +34,12 @@ from localcloud.dashboard.client import Client
 from localcloud.discovery import DOCUMENTS, Method, Router
 from localcloud.home import HOST, Home, Running
 from localcloud.runner import JobRunner
+from localcloud.services.objects import read_public_path
 
 SERVICES = (
     "storage",
     "uploads",
+    "copies",
     "iam",
     "workloadidentity",
     "projects",
@@ -72,16 +74,22 @@ class _Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        raw_path = scope.get("raw_path", request.url.path.encode()).decode("ascii").lstrip("/")
-        storage = "storage/v1/" in raw_path[: len("resumable/upload/storage/v1/")]
         try:
-            response = await self._answer(request, raw_path)
+            response = await self._respond(request)
         except chaos.HangUp:
             await _hang_up(receive)
             return
-        except Exception as error:
-            response = _error_response(self._refusal(error, f"{request.method} /{raw_path}"), storage)
         await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        raw_path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii").lstrip("/")
+        try:
+            return await self._answer(request, raw_path)
+        except chaos.HangUp:
+            raise
+        except Exception as error:
+            storage = "storage/v1/" in raw_path[: len("resumable/upload/storage/v1/")]
+            return _error_response(self._refusal(error, f"{request.method} /{raw_path}"), storage)
 
     def _refusal(self, error: Exception, what: str) -> ApiError:
         if isinstance(error, ApiError):
@@ -108,6 +116,8 @@ class _Api:
             return JSONResponse(await self._chaos(request))
         if raw_path == SIGN_IN:
             return await self._sign_in(request)
+        if raw_path in batch.PATHS:
+            return await batch.answer(request, await _read(request), self._respond)
         upload = False
         http_method = request.method
         path = raw_path.rstrip("/")
@@ -117,6 +127,10 @@ class _Api:
                 upload = prefix != "download/"
                 http_method = "POST" if upload else http_method
         found = self._router.find(http_method, path)
+        if found is None and request.method in ("GET", "HEAD"):
+            answered = await run_sync(read_public_path, self._cloud, request, path)
+            if answered is not None:
+                return answered
         if found is None or (upload and "mediaUpload" not in found.description):
             raise ApiError(404, message=f"The requested URL {request.method} /{raw_path} was not found on this server.")
         handler = handler_of(found)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
@@ -13,8 +14,11 @@ from localcloud.storage.digests import CHUNK
 from localcloud.storage.objects import StoredObject
 
 
-def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: str | None) -> Response:
-    """The content of an opened object, or the part that a Range header `asked` for. Raises ApiError 416; closes the file."""
+def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: Mapping[str, str]) -> Response:
+    """The content of an opened object, or what the request's headers `asked` for of it; closes the file.
+
+    Raises ApiError 416; the file is then still open.
+    """
     headers = {
         "Content-Type": found.metadata.get("contentType", "application/octet-stream"),
         "ETag": etag,
@@ -30,21 +34,32 @@ def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: str | Non
     for key in ("contentEncoding", "contentDisposition", "contentLanguage", "cacheControl"):
         if key in found.metadata:
             headers[re.sub(r"([A-Z])", r"-\1", key).title()] = found.metadata[key]
-    first, last = 0, found.size - 1
-    status = 200
-    if asked:
-        try:
-            wanted = byte_range(asked, found.size)
-        except ApiError:
-            file.close()
-            raise
-        if wanted is not None:
-            (first, last), status = wanted, 206
-            headers["Content-Range"] = f"bytes {first}-{last}/{found.size}"
-    headers["Content-Length"] = str(last - first + 1)
     # a header is sent as Latin-1: this way other characters go as UTF-8
     headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+    if found.metadata.get("contentEncoding") == "gzip":
+        headers["Vary"] = "Accept-Encoding"
+        if _wants_plain(found, asked.get("accept-encoding", "")):
+            # the size of what is sent is not known, so it has none, and no ranges
+            del headers["Content-Encoding"], headers["Accept-Ranges"]
+            headers["Warning"] = "214 UploadServer gunzipped"
+            return StreamingResponse(_unzipped(file), headers=headers)
+    first, last = 0, found.size - 1
+    status = 200
+    wanted = byte_range(asked.get("range", ""), found.size)
+    if wanted is not None:
+        (first, last), status = wanted, 206
+        headers["Content-Range"] = f"bytes {first}-{last}/{found.size}"
+    headers["Content-Length"] = str(last - first + 1)
+    if last - first < CHUNK:
+        with file:
+            return Response(b"".join(_pieces(file, first, last - first + 1)), status_code=status, headers=headers)
     return StreamingResponse(_pieces(file, first, last - first + 1), status_code=status, headers=headers)
+
+
+def _wants_plain(found: StoredObject, accepted: str) -> bool:
+    """Decompressive transcoding: https://cloud.google.com/storage/docs/transcoding."""
+    fixed = "no-transform" in found.metadata.get("cacheControl", "").lower()
+    return not fixed and "gzip" not in accepted.lower()
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
@@ -71,3 +86,15 @@ def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
                 raise OSError("the file became shorter while it was read")
             length -= len(piece)
             yield piece
+
+
+def _unzipped(file: BinaryIO) -> Iterator[bytes]:
+    """The content of a gzip file in pieces of at most a chunk, however much it was compressed.
+
+    What was stored with this encoding but is not gzip ends the answer early, as the service does.
+    """
+    inflate = zlib.decompressobj(wbits=31)
+    with file:
+        while not inflate.eof and (piece := inflate.unconsumed_tail or file.read(CHUNK)):
+            yield inflate.decompress(piece, CHUNK)
+        yield inflate.flush()

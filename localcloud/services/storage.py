@@ -14,8 +14,10 @@ from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud, rfc3339
 from localcloud.database import register_schema
 from localcloud.policies import delete_policy, get_policy, set_policy
-from localcloud.services.objects import check_bucket, merge, store
+from localcloud.services.object_messages import merge
+from localcloud.services.objects import store
 from localcloud.services.projects import check_project
+from localcloud.services.retention import bucket_settings, check_policy_change
 from localcloud.storage.names import bucket_fault
 
 register_schema(
@@ -43,7 +45,6 @@ SETTINGS = frozenset(
         "lifecycle",
         "location",
         "logging",
-        "objectRetention",
         "retentionPolicy",
         "rpo",
         "softDeletePolicy",
@@ -63,7 +64,10 @@ def insert(call: Call) -> dict[str, Any]:
     if fault := bucket_fault(name):
         raise invalid(f"Invalid bucket name: '{name}': {fault}.")
     now = rfc3339(call.cloud.now())
-    settings = _completed(call.cloud, {}, _settings(call.body))
+    given = _settings(call.body)
+    if call.params.get("enableObjectRetention"):
+        given["objectRetention"] = {"mode": "Enabled"}
+    settings = _completed(call.cloud, {}, given)
     with call.cloud.db.transaction():
         if _row(call.cloud, name) is not None:
             message = "Your previous request to create the named bucket succeeded and you already own it."
@@ -101,7 +105,9 @@ def patch(call: Call) -> dict[str, Any]:
 @method("storage.buckets.update")
 def update(call: Call) -> dict[str, Any]:
     def replaced(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        fixed: dict[str, Any] = {key: settings[key] for key in ("location", "storageClass") if key in settings}
+        fixed: dict[str, Any] = {
+            key: settings[key] for key in ("location", "storageClass", "objectRetention") if key in settings
+        }
         return merge(fixed, given)
 
     return _change(call, replaced)
@@ -121,19 +127,19 @@ def delete(call: Call) -> Response:
 
 @method("storage.buckets.getIamPolicy")
 def get_iam_policy(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return _policy(call, get_policy(call.cloud, _resource(call.params["bucket"])))
 
 
 @method("storage.buckets.setIamPolicy")
 def set_iam_policy(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return _policy(call, set_policy(call.cloud, _resource(call.params["bucket"]), call.body))
 
 
 @method("storage.buckets.testIamPermissions")
 def test_iam_permissions(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return {"kind": "storage#testIamPermissionsResponse", "permissions": call.params["permissions"]}
 
 
@@ -149,27 +155,37 @@ def get_storage_layout(call: Call) -> dict[str, Any]:
     }
 
 
+@method("storage.buckets.lockRetentionPolicy")
+def lock_retention_policy(call: Call) -> dict[str, Any]:
+    def locked(settings: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+        if not settings.get("retentionPolicy"):
+            raise invalid("The bucket has no retention policy to lock.")
+        return settings
+
+    return _change(call, locked, {"retentionPolicy": {"isLocked": True}})
+
+
 @method("storage.anywhereCaches.list")
 def list_anywhere_caches(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return {"kind": "storage#anywhereCaches", "items": []}
 
 
 @method("storage.managedFolders.list")
 def list_managed_folders(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return {"kind": "storage#managedFolders", "items": []}
 
 
 @method("storage.folders.list")
 def list_folders(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return {"kind": "storage#folders", "items": []}
 
 
 @method("storage.notifications.list")
 def list_notifications(call: Call) -> dict[str, Any]:
-    check_bucket(call.cloud, call.params["bucket"])
+    bucket_settings(call.cloud, call.params["bucket"])
     return {"kind": "storage#notifications", "items": []}
 
 
@@ -180,7 +196,8 @@ def get_service_account(call: Call) -> dict[str, Any]:
     return {"kind": "storage#serviceAccount", "email_address": email}
 
 
-def _change(call: Call, change: Any) -> dict[str, Any]:
+def _change(call: Call, change: Any, besides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Sets what `change` makes of the settings and of those given, completed, and then `besides`."""
     name = call.params["bucket"]
     with call.cloud.db.transaction():
         _check_metageneration(call, name)
@@ -190,7 +207,8 @@ def _change(call: Call, change: Any) -> dict[str, Any]:
         given = _settings(call.body)
         if given.get("location") and given["location"].upper() != old["location"]:
             raise invalid("The location of a bucket cannot be changed.")
-        settings = _completed(call.cloud, old, change(old, given))
+        settings = merge(_completed(call.cloud, old, change(old, given)), besides or {})
+        check_policy_change(old, settings)
         call.cloud.db.execute(
             "UPDATE buckets SET metageneration = metageneration + 1, updated = ?, settings = ? WHERE name = ?",
             (rfc3339(call.cloud.now()), json.dumps(settings), name),
@@ -199,7 +217,12 @@ def _change(call: Call, change: Any) -> dict[str, Any]:
 
 
 def _settings(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key in SETTINGS}
+    given = {key: value for key, value in body.items() if key in SETTINGS}
+    if policy := given.get("retentionPolicy"):
+        given["retentionPolicy"] = {"retentionPeriod": policy.get("retentionPeriod")}
+        if int(policy.get("retentionPeriod") or 0) <= 0:
+            raise invalid("retentionPolicy.retentionPeriod must be more than 0 seconds; null removes the policy.")
+    return given
 
 
 def _completed(cloud: Cloud, old: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -223,8 +246,11 @@ def _completed(cloud: Cloud, old: Mapping[str, Any], settings: dict[str, Any]) -
         soft.pop("effectiveTime", None)
     elif soft["retentionDurationSeconds"] != old.get("softDeletePolicy", {}).get("retentionDurationSeconds"):
         soft["effectiveTime"] = rfc3339(cloud.now())
-    if settings.get("retentionPolicy"):
-        settings["retentionPolicy"].setdefault("effectiveTime", rfc3339(cloud.now()))
+    if policy := settings.get("retentionPolicy"):
+        before = old.get("retentionPolicy", {})
+        policy["effectiveTime"] = before.get("effectiveTime", rfc3339(cloud.now()))
+        # locked by lockRetentionPolicy alone, and for ever
+        settings["retentionPolicy"] = {**policy, "isLocked": True} if before.get("isLocked") else policy
     return {key: value for key, value in settings.items() if value not in ({}, {"rule": []})}
 
 
@@ -233,7 +259,7 @@ def _row(cloud: Cloud, name: str) -> Any:
 
 
 def _bucket(cloud: Cloud, name: str) -> dict[str, Any]:
-    check_bucket(cloud, name)
+    bucket_settings(cloud, name)
     row = _row(cloud, name)
     settings = json.loads(row["settings"])
     location = settings["location"]

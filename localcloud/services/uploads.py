@@ -6,6 +6,7 @@ restart of the server: its session is a row, its bytes are the file.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -17,15 +18,17 @@ from urllib.parse import quote
 
 from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.database import register_schema
-from localcloud.services.objects import check_bucket, merge, preconditions, refused, resource, store, writable
+from localcloud.services.object_messages import merge, preconditions, replaceable, resource, writable
+from localcloud.services.objects import store
+from localcloud.services.retention import bucket_settings, check_own_retention
 from localcloud.storage.digests import CHUNK, Digests, digest_file
 from localcloud.storage.multipart import Multipart, MultipartError, boundary_of
-from localcloud.storage.objects import NameRefused, StoredObject
+from localcloud.storage.objects import NameRefused
 
 register_schema(
     """
@@ -45,7 +48,6 @@ SESSION_SECONDS = 7 * 24 * 3600  # an upload session lives a week, as Google's d
 async def insert(call: Call) -> dict[str, Any] | Response:
     if not call.upload:
         raise invalid("An object without content cannot be inserted: upload it to /upload/storage/v1/b/BUCKET/o.")
-    await run_sync(check_bucket, call.cloud, call.params["bucket"])
     kind = call.params.get("uploadType")
     if "upload_id" in call.params:
         return await _continue(call)
@@ -69,22 +71,54 @@ async def insert(call: Call) -> dict[str, Any] | Response:
 
 
 async def _receive(call: Call, metadata: dict[str, Any], media: AsyncIterator[bytes], media_type: str | None) -> dict[str, Any]:
-    bucket, name = call.params["bucket"], _name(call.params, metadata)
-    objects = store(call.cloud)
-    digests = Digests()
+    pieces = _gathered(media)
     try:
-        objects.refuse_name(bucket, name)
-        await run_sync(objects.refuse_clash, bucket, name)
-        with objects.scratch() as path:
+        first = await anext(pieces, b"")
+        if len(first) < CHUNK:  # that is all: one way to another thread and back
+            return await run_sync(_keep, call, metadata, first, media_type)
+        name = await run_sync(_checked_name, call, metadata)
+        digests = Digests()
+        with store(call.cloud).scratch() as path:
             with path.open("wb", buffering=0) as file:
-                async for chunk in _gathered(media):
-                    await run_sync(_append, file, chunk, digests)
-            stored = await run_sync(_finish, call, name, path, digests, metadata, media_type)
-    except NameRefused as error:
-        raise refused(error) from error
+                await _append_all(file, first, pieces, digests)
+            return await run_sync(_finish, call, name, path, digests, metadata, media_type)
     except ClientDisconnect as error:
         raise ApiError(400, message="The client went away before the upload was complete.") from error
-    return resource(call.cloud, stored)
+
+
+def _keep(call: Call, metadata: dict[str, Any], content: bytes, media_type: str | None) -> dict[str, Any]:
+    """Makes content that is in memory the object."""
+    name = _checked_name(call, metadata)
+    digests = Digests()
+    with store(call.cloud).scratch() as path:
+        with path.open("wb", buffering=0) as file:
+            _append(file, content, digests)
+        return _finish(call, name, path, digests, metadata, media_type)
+
+
+async def _append_all(file: Any, first: bytes, pieces: AsyncIterator[bytes], digests: Digests | None) -> None:
+    """Writes the pieces, each while the next one arrives."""
+    writing = asyncio.ensure_future(run_sync(_append, file, first, digests))
+    try:
+        async for piece in pieces:
+            await writing
+            writing = asyncio.ensure_future(run_sync(_append, file, piece, digests))
+    finally:
+        await writing
+
+
+def _checked_name(call: Call, metadata: dict[str, Any]) -> str:
+    """The object's name. Raises ApiError when there is none, no such bucket, or no file can have it."""
+    bucket = call.params["bucket"]
+    bucket_settings(call.cloud, bucket)
+    name = _name(call.params, metadata)
+    objects = store(call.cloud)
+    try:
+        objects.refuse_name(bucket, name)
+        objects.refuse_clash(bucket, name)
+    except NameRefused as error:
+        raise invalid(str(error)) from error
+    return name
 
 
 def _append(file: Any, chunk: bytes, digests: Digests | None) -> None:
@@ -97,11 +131,12 @@ def _append(file: Any, chunk: bytes, digests: Digests | None) -> None:
 
 def _finish(
     call: Call, name: str, path: Path, digests: Digests, metadata: dict[str, Any], media_type: str | None
-) -> StoredObject:
-    """Checks what the client says of the content, then makes it the object."""
-    promised = dict(re.findall(r"(crc32c|md5)=([A-Za-z0-9+/=]+)", call.request.headers.get("x-goog-hash", "")))
+) -> dict[str, Any]:
+    """Checks what the client says of the content, then makes it the object. Returns the Object message."""
+    headers = call.request.headers
+    promised = dict(re.findall(r"(crc32c|md5)=([A-Za-z0-9+/=]+)", headers.get("x-goog-hash", "")))
     for key, found, given in (
-        ("md5Hash", digests.md5, metadata.get("md5Hash") or promised.get("md5") or call.request.headers.get("content-md5")),
+        ("md5Hash", digests.md5, metadata.get("md5Hash") or promised.get("md5") or headers.get("content-md5")),
         ("crc32c", digests.crc32c, metadata.get("crc32c") or promised.get("crc32c")),
     ):
         if given and given != found:
@@ -110,8 +145,17 @@ def _finish(
     if media_type and "contentType" not in fields:
         fields |= writable({"contentType": media_type})
     if "contentEncoding" in call.params:
-        fields["contentEncoding"] = call.params["contentEncoding"]
-    return store(call.cloud).commit(call.params["bucket"], name, path, digests, fields, preconditions(call.params))
+        fields |= writable({"contentEncoding": call.params["contentEncoding"]})
+    settings = bucket_settings(call.cloud, call.params["bucket"])
+    if settings.get("defaultEventBasedHold"):
+        fields.setdefault("eventBasedHold", True)
+    check_own_retention(call.cloud, settings, {}, fields, override=False)
+    check = replaceable(call.cloud, settings, call.params)
+    try:
+        stored = store(call.cloud).commit(call.params["bucket"], name, path, digests, fields, check)
+    except NameRefused as error:
+        raise invalid(str(error)) from error
+    return resource(call.cloud, stored, settings)
 
 
 # -- resumable
@@ -132,14 +176,8 @@ async def _begin(call: Call) -> Response:
 
 
 def _open_session(call: Call, metadata: dict[str, Any]) -> Response:
-    bucket, name = call.params["bucket"], _name(call.params, metadata)
-    objects = store(call.cloud)
-    try:
-        objects.refuse_name(bucket, name)
-        objects.refuse_clash(bucket, name)
-    except NameRefused as error:
-        raise refused(error) from error
-    preconditions(call.params)(objects.get(bucket, name))
+    bucket, name = call.params["bucket"], _checked_name(call, metadata)
+    preconditions(call.params)(store(call.cloud).get(bucket, name))
     _forget_old_sessions(call.cloud)
     upload_id = secrets.token_urlsafe(24)
     params = {key: value for key, value in call.params.items() if key.startswith("if") or key == "contentEncoding"}
@@ -154,7 +192,7 @@ def _open_session(call: Call, metadata: dict[str, Any]) -> Response:
     return Response(status_code=200, headers={"Location": location, "X-GUploader-UploadID": upload_id})
 
 
-async def _continue(call: Call) -> Response:
+async def _continue(call: Call) -> dict[str, Any] | Response:
     upload_id = call.params["upload_id"]
     row = await run_sync(
         call.cloud.db.one, "SELECT * FROM uploads WHERE id = ? AND bucket = ?", (upload_id, call.params["bucket"])
@@ -166,7 +204,8 @@ async def _continue(call: Call) -> Response:
         await run_sync(_forget_session, call.cloud, upload_id)
         return Response(status_code=499)
     if row["done"] is not None:
-        return JSONResponse(json.loads(row["done"]))
+        done: dict[str, Any] = json.loads(row["done"])
+        return done
     first, total = _content_range(call.request.headers.get("content-range"))
     received = path.stat().st_size if path.exists() else 0
     if first is not None:
@@ -194,34 +233,26 @@ async def _receive_part(call: Call, path: Path, first: int) -> int:
     with path.open("r+b", buffering=0) as file:
         skip = file.seek(0, 2) - first
         try:
-            async for chunk in _gathered(call.request.stream()):
-                if skip >= len(chunk):
-                    skip -= len(chunk)
-                    continue
-                await run_sync(_append, file, chunk[skip:], None)
-                skip = 0
+            await _append_all(file, b"", _after(_gathered(call.request.stream()), skip), None)
         except ClientDisconnect as error:
             raise ApiError(400, message="The client went away; the upload can be resumed.") from error
         return file.tell()
 
 
-def _complete(call: Call, row: Any, path: Path) -> Response:
+def _complete(call: Call, row: Any, path: Path) -> dict[str, Any]:
     call.params.update(json.loads(row["params"]))
     metadata = json.loads(row["metadata"])
     with path.open("rb") as file:
         digests = digest_file(file)
     try:
-        stored = _finish(call, metadata["name"], path, digests, metadata, None)
-    except NameRefused as error:
-        _forget_session(call.cloud, row["id"])
-        raise refused(error) from error
+        with call.cloud.db.transaction():
+            body = _finish(call, metadata["name"], path, digests, metadata, None)
+            # a client that missed the answer asks again
+            call.cloud.db.execute("UPDATE uploads SET done = ? WHERE id = ?", (json.dumps(body), row["id"]))
     except ApiError:
         _forget_session(call.cloud, row["id"])
         raise
-    body = resource(call.cloud, stored)
-    # a client that missed the answer asks again
-    call.cloud.db.execute("UPDATE uploads SET done = ? WHERE id = ?", (json.dumps(body), row["id"]))
-    return JSONResponse(body)
+    return body
 
 
 def _incomplete(received: int) -> Response:
@@ -266,6 +297,13 @@ def _name(params: dict[str, Any], metadata: dict[str, Any]) -> str:
 async def _stream(call: Call) -> AsyncIterator[bytes]:
     async for chunk in call.request.stream():
         yield chunk
+
+
+async def _after(chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        if skip < len(chunk):
+            yield chunk[skip:]
+        skip = max(0, skip - len(chunk))
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

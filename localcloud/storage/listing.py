@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+# a name in a listing: of an object, of a group that a delimiter makes, or (at `includeTrailingDelimiter`) of both
+OBJECT, GROUP, BOTH = "object", "group", "both"
 
 
 @dataclass
@@ -19,15 +23,33 @@ class Page:
 
 
 def list_page(
-    root: Path, *, prefix: str = "", delimiter: str = "", start: str = "", end: str = "", after: str = "", limit: int
+    root: Path,
+    *,
+    prefix: str = "",
+    delimiter: str = "",
+    start: str = "",
+    end: str = "",
+    after: str = "",
+    limit: int,
+    matches: Callable[[str], Any] | None = None,
+    trailing: bool = False,
 ) -> Page:
-    """Up to `limit` names and prefixes: from `start` on, before `end`, without what earlier pages gave (up to `after`)."""
+    """Up to `limit` names and prefixes: from `start` on, before `end`, without what earlier pages gave (up to `after`).
+
+    `matches` chooses among names and prefixes. With `trailing` an object that ends with the delimiter is not only a prefix.
+    """
     page = Page()
-    entries = _grouped(_walk(root, prefix, delimiter, max(start, after)), prefix, delimiter)
-    wanted = ((name, group) for name, group in entries if name >= start and name > after and not (end and name >= end))
+    entries = _grouped(_walk(root, prefix, delimiter, max(start, after)), prefix, delimiter, trailing)
+    wanted = ((name, kind) for name, kind in entries if name >= start and name > after and not (end and name >= end))
+    if matches:
+        chosen = matches
+        wanted = ((name, kind) for name, kind in wanted if chosen(name) or (kind != OBJECT and chosen(name.rstrip(delimiter))))
     found = list(islice(wanted, limit + 1))
-    for name, group in found[:limit]:
-        (page.prefixes if group else page.names).append(name)
+    for name, kind in found[:limit]:
+        if kind != GROUP:
+            page.names.append(name)
+        if kind != OBJECT:
+            page.prefixes.append(name)
     if len(found) > limit:
         page.last = found[limit - 1][0]
     return page
@@ -82,15 +104,16 @@ def _readable(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]
         yield entry
 
 
-def _grouped(entries: Iterator[tuple[str, bool]], prefix: str, delimiter: str) -> Iterator[tuple[str, bool]]:
+def _grouped(entries: Iterator[tuple[str, bool]], prefix: str, delimiter: str, trailing: bool) -> Iterator[tuple[str, str]]:
     """Joins names that share their beginning up to the first delimiter after the prefix."""
     previous = None
     for name, group in entries:
         position = name.find(delimiter, len(prefix)) if delimiter and not group else -1
         if position < 0:
-            yield name, group
+            yield name, GROUP if group else OBJECT
             continue
         joined = name[: position + len(delimiter)]
         if joined != previous:
             previous = joined
-            yield joined, True
+            # in the order of names the object that has the group's own name comes first
+            yield joined, BOTH if trailing and joined == name else GROUP

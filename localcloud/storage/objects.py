@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -73,7 +72,7 @@ class ObjectStore:
         self.root = root
         self._uploads = uploads
         self._db = db
-        self._lock = threading.RLock()
+        self._lock = db.lock
         for abandoned in uploads.glob("part-*"):  # by a server that was killed
             abandoned.unlink(missing_ok=True)
 
