@@ -1,10 +1,14 @@
 """How long it takes to launch a job: odcloud, gcloud and Google's Python SDK against one and the same local cloud, in turn.
 
-    python benchmarks/launch.py [--rounds N]
+    python benchmarks/launch.py [--rounds N] [--format json]
 
-Each contender starts anew each time, as from a shell, and makes one custom job of the same shape. The SDK is installed into a
-virtual environment of its own (~/.cache/odcloud/benchmarks) the first time; gcloud is the one on PATH and left out if there is
-none. odcloud does more than the others: it asks Pulumi for the stack and keeps the launch's record in the bucket.
+Each contender starts anew each time, as from a shell, and makes one custom job of the same shape. The SDK is asked as its guide
+shows it (`aiplatform.CustomJob(…).submit()`, over REST, for the local cloud has no gRPC). It is installed into a virtual
+environment of its own (~/.cache/odcloud/benchmarks) the first time; gcloud is the one on PATH and left out if there is none.
+odcloud does more than the others: it asks Pulumi for the stack and keeps the launch's record in the bucket.
+
+All that is Python is compiled beforehand. CPU seconds are those of a command and its children, in user and system mode; other
+work on the machine lengthens them far less than the wall time. Of both the least and the median are told.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e")]
@@ -35,34 +40,45 @@ import json, os, sys
 from google.cloud import aiplatform
 from google.oauth2.credentials import Credentials
 
-client = aiplatform.gapic.JobServiceClient(
-    transport="rest",
-    client_options={"api_endpoint": os.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"].rstrip("/")},
+aiplatform.init(
+    project=os.environ["GOOGLE_CLOUD_PROJECT"],
+    location=os.environ["GOOGLE_REGION"],
+    staging_bucket=sys.argv[2],
+    api_endpoint=os.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"].rstrip("/"),
+    api_transport="rest",
     credentials=Credentials(os.environ["GOOGLE_OAUTH_ACCESS_TOKEN"]),
 )
-job = aiplatform.gapic.CustomJob.from_json(open(sys.argv[1]).read())
-print(client.create_custom_job(parent="projects/odcloud-local/locations/us-central1", custom_job=job).name)
+pools = json.load(open(sys.argv[1]))
+aiplatform.CustomJob(display_name="benchmark", worker_pool_specs=pools).submit()
 """
-Contenders = dict[str, list[str]]
+NAMES = {
+    "odcloud": "odcloud train --detach",
+    "gcloud": "gcloud ai custom-jobs create",
+    "sdk": "aiplatform.CustomJob().submit()",
+}
 
 
 def sdk() -> Path:
-    """The interpreter of the SDK's environment, made unless it is there."""
-    python = CACHE / "bin" / "python"
-    if (
-        subprocess.run([python, "-c", "import google.cloud.aiplatform"], capture_output=True).returncode
-        if python.exists()
-        else 1
-    ):
+    """The interpreter of the SDK's environment, made unless it is there and compiled."""
+    python, stamp = CACHE / "bin" / "python", CACHE / "compiled"
+    if not stamp.exists():
         print("installing google-cloud-aiplatform …", file=sys.stderr)
         uv = str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, CACHE], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "google-cloud-aiplatform"], check=True)
+        wanted = ["--compile-bytecode", "google-cloud-aiplatform"]
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *wanted], check=True)
+        stamp.touch()
     return python
 
 
+def version(python: Path) -> str:
+    """Of the SDK in that environment."""
+    asked = "from importlib.metadata import version; print(version('google-cloud-aiplatform'))"
+    return subprocess.run([python, "-c", asked], check=True, capture_output=True, text=True).stdout.strip()
+
+
 def timed(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, float]:
-    """Wall and CPU seconds of a command."""
+    """Wall and CPU seconds of a command and its children."""
     began = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -77,36 +93,30 @@ def timed(command: Sequence[str], folder: Path, environment: Mapping[str, str]) 
     return wall, used.ru_utime + used.ru_stime
 
 
-def contenders(stage: Stage, folder: Path) -> Contenders:
-    """The commands, by name."""
-    file = jobfile.read(folder / "job.yaml")
-    body = vertex.custom_job(launch.training(stage.session().outputs, file, "benchmark"))
-    (folder / "body.json").write_text(json.dumps(body))
+def contenders(stage: Stage, folder: Path) -> dict[str, list[str]]:
+    """The commands, by the keys of NAMES."""
+    body = vertex.custom_job(launch.training(stage.session().outputs, jobfile.read(folder / "job.yaml"), "benchmark"))
     (folder / "spec.json").write_text(json.dumps(body["jobSpec"]))
+    (folder / "pools.json").write_text(json.dumps([_snake(pool) for pool in body["jobSpec"]["workerPoolSpecs"]]))
     (folder / "sdk.py").write_text(SDK)
     found = {"odcloud": [str(Path(sys.executable).with_name("odcloud")), "train", "--config", "job.yaml", "--detach"]}
-    found["SDK"] = [str(sdk()), "sdk.py", "body.json"]
     gcloud = shutil.which("gcloud")
     if gcloud:
-        asked = [
-            "--project",
-            "odcloud-local",
-            "--region",
-            "us-central1",
-            "--display-name",
-            "benchmark",
-            "--config",
-            "spec.json",
-        ]
-        found["gcloud"] = [gcloud, "ai", "custom-jobs", "create", *asked]
+        words = ["--region", "us-central1", "--display-name", "benchmark", "--config", "spec.json"]
+        found["gcloud"] = [gcloud, "ai", "custom-jobs", "create", *words]
+    found["sdk"] = [str(sdk()), "sdk.py", "pools.json", f"gs://{BUCKET}"]
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="launches by each (default 7)")
-    rounds = parser.parse_args().rounds
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the local cloud goes with it
+def _snake(node: Any) -> Any:
+    """A request's part in the SDK's words."""
+    if isinstance(node, dict):
+        return {"".join(f"_{c.lower()}" if c.isupper() else c for c in key): _snake(item) for key, item in node.items()}
+    return [_snake(item) for item in node] if isinstance(node, list) else node
+
+
+def measured(rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """(wall, CPU) seconds of each launch, by the keys of NAMES, and of `help` and `python`: start-up alone."""
     folder = Path(tempfile.mkdtemp(prefix="odcloud-launch-"))
     stage = Stage(folder)
     try:
@@ -115,23 +125,65 @@ def main() -> None:
         # A package that isn't there: the jobs end by themselves, and no replica takes time from the next launch.
         stage.outputs["package_uris"] = [f"gs://{BUCKET}/packages/none.tar.gz"]
         stage.import_stack("stage", stage.outputs)
-        chosen = contenders(stage, folder)
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
+        commands = contenders(stage, folder)
+        commands |= {"help": [commands["odcloud"][0], "--help"], "python": [sys.executable, "-c", "pass"]}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for turn in range(rounds + 1):
-            for name, command in chosen.items():
-                measured = timed(command, folder, stage.environment)
+            for name, command in commands.items():
+                one = timed(command, folder, stage.environment)
                 if turn:  # the first one fills the caches
-                    times[name].append(measured)
+                    times[name].append(one)
+                if sys.stderr.isatty():
+                    print(f"\rround {turn} of {rounds}: {name:8}", end="", file=sys.stderr, flush=True)
     finally:
         stage.close()
         shutil.rmtree(folder, ignore_errors=True)
-    walls = {name: statistics.median(wall for wall, _ in found) for name, found in times.items()}
-    print(f"medians of {rounds} launches each, in turn, {os.cpu_count()} cores")
-    for name, found in times.items():
-        print(f"{name:8} {walls[name]:6.2f} s wall  {statistics.median(cpu for _, cpu in found):6.2f} s CPU")
-    for name in walls:
-        if name != "odcloud":
-            print(f"odcloud / {name}: {walls['odcloud'] / walls[name]:.2f} of its wall time")
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return times
+
+
+def summary(times: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, float]]:
+    """Seconds by contender, and odcloud's share of each of the others'."""
+    found: dict[str, dict[str, float]] = {}
+    for name, pairs in times.items():
+        found[name] = {}
+        for index, kind in enumerate(("wall", "cpu")):
+            column = [pair[index] for pair in pairs]
+            found[name] |= {f"{kind}_min": min(column), f"{kind}_median": statistics.median(column)}
+    for name in NAMES.keys() & found.keys() - {"odcloud"}:
+        found[name] |= {f"ratio_{kind}": found["odcloud"][kind] / seconds for kind, seconds in list(found[name].items())}
+    return found
+
+
+def _pair(row: Mapping[str, float], kind: str) -> str:
+    return f"{row[f'{kind}_min']:6.2f} /{row[f'{kind}_median']:5.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="launches by each (default 7)")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="form of the result on stdout")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the local cloud goes with it
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # whoever is measured may keep what it compiled
+    load = os.getloadavg()[0]
+    found = summary(measured(options.rounds))
+    about = {"rounds": options.rounds, "cores": os.cpu_count(), "load_before": round(load, 1), "sdk_version": version(sdk())}
+    if options.format == "json":
+        print(json.dumps({**about, "seconds": found}, indent=2))
+        return
+    print(f"{options.rounds} launches each, in turn, on {about['cores']} cores; load average before: {about['load_before']}")
+    print("seconds, least / median                         wall           CPU   odcloud's share of wall time   of CPU")
+    for name, text in NAMES.items():
+        if row := found.get(name):
+            text += f" {about['sdk_version']}" if name == "sdk" else ""
+            columns = [_pair(row, "wall"), _pair(row, "cpu")]
+            if name != "odcloud":
+                columns += ["              " + _pair(row, "ratio_wall"), _pair(row, "ratio_cpu")]
+            print(f"{text:38}", *columns)
+    beyond = {kind: found["help"][f"cpu_{kind}"] - found["python"][f"cpu_{kind}"] for kind in ("min", "median")}
+    print(f"odcloud --help: {beyond['min']:.3f} / {beyond['median']:.3f} s of CPU beyond `python -c pass`")
 
 
 if __name__ == "__main__":

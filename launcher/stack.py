@@ -36,7 +36,8 @@ class Question:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={"PULUMI_SKIP_UPDATE_CHECK": "true", **os.environ},
+            # GOGC: to collect garbage would take an eighth of its time and save 6 MB.
+            env={"PULUMI_SKIP_UPDATE_CHECK": "true", "GOGC": "400", **os.environ},
         )
 
     def __enter__(self) -> Question:
@@ -50,6 +51,8 @@ class Question:
 
     def answer(self) -> StackOutputs:
         """The outputs, checked. Raises UserError."""
+        import infra.outputs  # noqa: F401  (and with it pydantic, while Pulumi is at work)
+
         stdout, stderr = self._process.communicate()
         stack = self._stack or "the selected stack"
         if self._process.returncode:

@@ -39,4 +39,6 @@ else
 fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
 .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+# The same for the project's own modules, which where PYTHONDONTWRITEBYTECODE is set no other command would compile.
+.venv/bin/python -m compileall -q infra launcher localcloud trainer
 touch .venv/.ready
