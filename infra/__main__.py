@@ -8,6 +8,8 @@ from pulumi.runtime import get_config_env
 
 from infra import config, sources
 from infra.artifacts import Artifacts, ArtifactsArgs
+from infra.bindings import Scopes
+from infra.delivery import Delivery, DeliveryArgs
 from infra.errors import told
 from infra.identity import Identity, IdentityArgs
 from infra.outputs import StackOutputs
@@ -53,11 +55,12 @@ storage = Storage(
     after(services),
 )
 registry = Registry("registry", RegistryArgs(project, region, stack.name, stack.labels), after(services))
-identity = Identity(
-    "identity",
-    IdentityArgs(project, region, stack.name, storage.bucket.name, registry.repository.repository_id),
-    after(services),
-)
+scopes = Scopes(project, region, storage.bucket.name, registry.repository.repository_id)
+identity = Identity("identity", IdentityArgs(scopes, stack.name, stack.launchers), after(services))
+delivered: dict[str, pulumi.Output[str]] = {}
+if stack.github_repository:
+    args = DeliveryArgs(identity.scopes, stack.stack, stack.github_repository, stack.github_branch)
+    delivered = Delivery("delivery", args, after(services)).sign_in
 artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket.name, [package, pipeline, *dataset]))
 Teardown(
     "teardown",
@@ -85,5 +88,5 @@ outputs = StackOutputs(
     endpoints={key[len(OVERRIDE) :].lower(): url for key, url in sorted(os.environ.items()) if key.startswith(OVERRIDE)},
 )
 # The email is known before the account exists, so that even a preview checks all outputs; exported is the account's own.
-for name, value in {**outputs.model_dump(), "service_account": identity.email}.items():
+for name, value in {**outputs.model_dump(), "service_account": identity.email, "delivery": delivered}.items():
     pulumi.export(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +50,17 @@ class StackConfig(BaseModel):
         "examples/digits/pipeline.config"
     )
     data_dir: Annotated[Path | None, Field(description="dataset to upload, from the project's folder; none if not set")] = None
+    launchers: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^(user|group|serviceAccount|principal|principalSet):\S+$")], ...],
+        Field(description="who may launch jobs, as in an IAM policy, e.g. group:vision@example.com"),
+    ] = ()
+    github_repository: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$", description="OWNER/NAME whose workflows may deploy"),
+    ] = None
+    github_branch: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", description="the branch whose workflows may deploy")
+    ] = "main"
     executor_image_uri: Annotated[str, Field(min_length=1, description="Vertex AI's prebuilt training image")] = (
         "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest"
     )
@@ -77,11 +89,13 @@ def load(stack: str, values: Mapping[str, str]) -> StackConfig:
     Raises:
         StackError: anything is missing, unknown or malformed; the message names every such key and what it is for.
     """
-    given = {"stack": stack}
+    given: dict[str, Any] = {"stack": stack}
     for key, value in values.items():
         namespace, _, name = key.partition(":")
         if key in PROVIDER_KEYS:
             given[PROVIDER_KEYS[key]] = value
+        elif key == f"{NAMESPACE}:launchers":
+            given["launchers"] = listed(value)
         elif namespace == NAMESPACE:
             # A stack's own name, project and region are not to be set a second time: shown as unknown.
             given[name if name not in ("stack", "project", "region") else key] = value
@@ -101,7 +115,16 @@ def load(stack: str, values: Mapping[str, str]) -> StackConfig:
     return config
 
 
-def describe(field: str, kind: str, message: str, given: Mapping[str, str]) -> str:
+def listed(value: str) -> list[str] | str:
+    """A list as `pulumi config set --path 'odcloud:launchers[0]' …` stores it; anything else as it is, to be refused."""
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    return parsed if isinstance(parsed, list) else value
+
+
+def describe(field: str, kind: str, message: str, given: Mapping[str, Any]) -> str:
     """One line on one mistake: where, what, what to do."""
     fields = {info.alias or name: info for name, info in StackConfig.model_fields.items()}
     if field == "stack":

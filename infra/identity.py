@@ -1,54 +1,48 @@
-"""The account that training and evaluation jobs run as, with what they need and nothing more."""
+"""The account that training and evaluation jobs run as, and who may launch them; grants.py says what each needs and why."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pulumi
-from pulumi_gcp import artifactregistry, projects, serviceaccount, storage
+from pulumi_gcp import serviceaccount
+
+from infra.bindings import Scopes, bind, member_of
+from infra.grants import LAUNCHER, TRAINER
 
 
 @dataclass(frozen=True)
 class IdentityArgs:
-    project: str
-    region: str
+    scopes: Scopes
+    """What the grants are about; the trainer's account is this component's to add."""
     account: str
     """Account id: the part of the email before the @."""
-    bucket: pulumi.Input[str]
-    repository: pulumi.Input[str]
-    """Id of the Artifact Registry repository."""
+    launchers: Sequence[str] = ()
+    """Members as in an IAM policy, e.g. `group:vision@example.com`."""
 
 
 class Identity(pulumi.ComponentResource):
-    """`email` is the trainer's account; it is ready to use when the component is."""
+    """`email` is the trainer's account; it is ready to use when the component is. `scopes` has the account in it."""
 
     email: pulumi.Output[str]
+    scopes: Scopes
 
     def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Identity", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         account = serviceaccount.Account(
             "trainer",
-            project=args.project,
+            project=args.scopes.project,
             account_id=args.account,
             display_name="Trainer: runs the jobs of one odcloud stack",
             opts=child,
         )
-        member = account.email.apply(lambda email: f"serviceAccount:{email}")
-        # Replicas read packages, configuration and data, and write checkpoints and events, which they also overwrite and
-        # delete. In this bucket only; objectUser rather than objectAdmin, for no job has to change who may read an object.
-        storage.BucketIAMMember("objects", bucket=args.bucket, role="roles/storage.objectUser", member=member, opts=child)
-        # What a replica prints goes to Cloud Logging, which has no narrower scope than the project. Writing only.
-        projects.IAMMember("logs", project=args.project, role="roles/logging.logWriter", member=member, opts=child)
-        # A job given as a container pulls its image. From this repository only, reading only.
-        artifactregistry.RepositoryIamMember(
-            "images",
-            project=args.project,
-            location=args.region,
-            repository=args.repository,
-            role="roles/artifactregistry.reader",
-            member=member,
-            opts=child,
-        )
+        self.scopes = replace(args.scopes, accounts={"trainer account": account.name})
+        for grant in TRAINER:
+            bind(grant, member_of(account.email), self.scopes, grant.name, child)
+        for launcher in args.launchers:
+            for grant in LAUNCHER:
+                bind(grant, launcher, self.scopes, f"{grant.name}-{launcher}", child)
         self.email = account.email
         self.register_outputs({"email": self.email})

@@ -41,3 +41,8 @@ class StackOutputs(BaseModel):
     service_account: Text = Field(description="Email of the account that the jobs run as.")
     labels: dict[str, str] = Field(description="Labels of the stack's resources; its jobs carry them, too.")
     endpoints: dict[str, str] = Field(description="Base URL by service where it is not Google's own; {} on Google Cloud.")
+    delivery: dict[str, str] = Field(
+        default_factory=dict,
+        description="What GitHub's workflows sign in with: workload_identity_provider, deployer and previewer (emails); "
+        "{} where odcloud:githubRepository is not set.",
+    )

@@ -17,6 +17,28 @@ class RegistryArgs:
     labels: Mapping[str, str]
 
 
+KEPT_VERSIONS = 10
+UNTAGGED_SECONDS = 30 * 24 * 60 * 60
+
+
+def cleanup() -> list[artifactregistry.RepositoryCleanupPolicyArgs]:
+    """An image that lost its tag goes after 30 days, but never one of the ten newest, which a run may still name by digest."""
+    return [
+        artifactregistry.RepositoryCleanupPolicyArgs(
+            id="delete-untagged",
+            action="DELETE",
+            condition=artifactregistry.RepositoryCleanupPolicyConditionArgs(
+                tag_state="UNTAGGED", older_than=f"{UNTAGGED_SECONDS}s"
+            ),
+        ),
+        artifactregistry.RepositoryCleanupPolicyArgs(
+            id="keep-newest",
+            action="KEEP",
+            most_recent_versions=artifactregistry.RepositoryCleanupPolicyMostRecentVersionsArgs(keep_count=KEPT_VERSIONS),
+        ),
+    ]
+
+
 class Registry(pulumi.ComponentResource):
     """`repository` is a Docker repository beside the bucket."""
 
@@ -33,6 +55,7 @@ class Registry(pulumi.ComponentResource):
             format="DOCKER",
             mode="STANDARD_REPOSITORY",
             labels=dict(args.labels),
+            cleanup_policies=cleanup(),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs({"repository": self.repository.name})

@@ -9,6 +9,9 @@ import pytest
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 
 from infra.artifacts import Artifacts, ArtifactsArgs
+from infra.bindings import Scopes
+from infra.delivery import Delivery, DeliveryArgs
+from infra.grants import DEPLOYER, HOLDERS, LAUNCHER, TRAINER, page
 from infra.identity import Identity, IdentityArgs
 from infra.registry import Registry, RegistryArgs
 from infra.services import Services, ServicesArgs
@@ -28,7 +31,13 @@ class Engine(Mocks):
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.resources.append(args)
-        computed = {"email": EMAIL} if args.typ == "gcp:serviceaccount/account:Account" else {}
+        computed: dict[str, Any] = {}
+        if args.typ == "gcp:serviceaccount/account:Account":
+            email = f"{args.inputs['accountId']}@p.iam.gserviceaccount.com"
+            computed = {"email": email, "name": f"projects/p/serviceAccounts/{email}"}
+        elif args.typ == "gcp:iam/workloadIdentityPool:WorkloadIdentityPool":
+            pool = args.inputs["workloadIdentityPoolId"]
+            computed = {"name": f"projects/1/locations/global/workloadIdentityPools/{pool}"}
         return f"{args.name}-id", {**args.inputs, **computed}
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:
@@ -105,22 +114,102 @@ def test_a_bucket_far_from_its_jobs_is_warned_about(location: str, region: str, 
     assert not far or (region in str(note) and "odcloud:bucketLocation" in str(note))
 
 
-def test_the_trainer_may_do_three_things_and_no_more(provision: Provision) -> None:
-    resources = provision(lambda: Identity("identity", IdentityArgs("p", "us-central1", "odcloud-dev", "b", "r")))
-    account, *bindings = sorted(resources, key=lambda resource: resource.typ != "gcp:serviceaccount/account:Account")
-    assert account.inputs["accountId"] == "odcloud-dev"
-    assert {(binding.typ.rpartition(":")[2], binding.inputs["role"]) for binding in bindings} == {
-        ("BucketIAMMember", "roles/storage.objectUser"),
-        ("IAMMember", "roles/logging.logWriter"),
-        ("RepositoryIamMember", "roles/artifactregistry.reader"),
+def bindings(resources: list[MockResourceArgs]) -> set[tuple[str, str, str, str]]:
+    """What each IAM binding is about, its role, its member, and its name."""
+    scopes = {
+        "BucketIAMMember": ("bucket", "b"),
+        "RepositoryIamMember": ("repository", "r"),
     }
-    assert {binding.inputs["member"] for binding in bindings} == {f"serviceAccount:{EMAIL}"}
+    found = set()
+    for resource in resources:
+        kind = resource.typ.rpartition(":")[2]
+        if "role" not in resource.inputs:
+            continue
+        if kind == "IAMMember":
+            account = resource.inputs.get("serviceAccountId")
+            scope = "project" if account is None else f"{account.split('/')[-1].split('@')[0]}"
+        else:
+            field, value = scopes[kind][0], scopes[kind][1]
+            assert resource.inputs[field] == value
+            scope = field
+        found.add((scope, resource.inputs["role"], resource.inputs["member"], resource.name))
+    return found
+
+
+SCOPES = Scopes("p", "us-central1", "b", "r")
+TRAINERS = {(grant.scope, grant.role, f"serviceAccount:{EMAIL}", grant.name) for grant in TRAINER}
+
+
+def test_the_trainer_may_do_what_is_granted_and_no_more(provision: Provision) -> None:
+    resources = provision(lambda: Identity("identity", IdentityArgs(SCOPES, "odcloud-dev")))
+    (account,) = (resource for resource in resources if resource.typ == "gcp:serviceaccount/account:Account")
+    assert account.inputs["accountId"] == "odcloud-dev"
+    assert bindings(resources) == TRAINERS
+    assert {role for _, role, _, _ in TRAINERS} == {
+        "roles/storage.objectUser",
+        "roles/logging.logWriter",
+        "roles/artifactregistry.reader",
+    }
+
+
+def test_those_who_may_launch(provision: Provision) -> None:
+    team = "group:vision@example.com"
+    resources = provision(lambda: Identity("identity", IdentityArgs(SCOPES, "odcloud-dev", [team])))
+    theirs = {found for found in bindings(resources) if found[2] == team}
+    assert bindings(resources) - theirs == TRAINERS
+    scopes = {grant.scope.replace("trainer account", "odcloud-dev"): grant.role for grant in LAUNCHER}
+    assert {scope: role for scope, role, _, _ in theirs if scope != "project"} == {
+        scope: role for scope, role in scopes.items() if scope != "project"
+    }
+    assert len(theirs) == len(LAUNCHER)
+
+
+def test_workflows_of_one_repository_and_branch_are_the_deployer(provision: Provision) -> None:
+    def program() -> Identity:
+        identity = Identity("identity", IdentityArgs(SCOPES, "odcloud-dev"))
+        Delivery("delivery", DeliveryArgs(identity.scopes, "dev", "vision/pets", "main"))
+        return identity
+
+    resources = provision(program)
+    (provider,) = (found for found in resources if found.typ.endswith(":WorkloadIdentityPoolProvider"))
+    assert provider.inputs["attributeCondition"] == (
+        "assertion.repository == 'vision/pets' && "
+        "(assertion.ref == 'refs/heads/main' || assertion.event_name == 'pull_request')"
+    )
+    assert provider.inputs["oidc"] == {"issuerUri": "https://token.actions.githubusercontent.com"}
+    assert not [found for found in resources if "Key" in found.typ.rpartition(":")[2]]
+    pool = "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/odcloud-dev"
+    signing = {(scope, member) for scope, role, member, _ in bindings(resources) if role == "roles/iam.workloadIdentityUser"}
+    assert signing == {
+        ("deploy-dev", f"{pool}/attribute.ref/refs/heads/main"),
+        ("preview-dev", f"{pool}/attribute.event/pull_request"),
+    }
+    deployers = {(role, name) for _, role, member, name in bindings(resources) if "deploy-dev" in member}
+    assert deployers == {(grant.role, f"deployer-{grant.name}") for grant in (*DEPLOYER, *LAUNCHER)}
+    assert not [member for _, _, member, _ in bindings(resources) if "preview-dev@" in member]
+    assert all(len(found.inputs.get("displayName", "")) <= 100 for found in resources)
+
+
+def test_every_grant_says_why_and_none_is_broad() -> None:
+    every = [grant for grants in HOLDERS.values() for grant in grants]
+    assert len({grant.name for grant in every}) == len(every)
+    assert all(len(grant.why) > 30 for grant in every)
+    assert not {grant.role for grant in every} & {"roles/owner", "roles/editor", "roles/viewer"}
+    assert all(grant.scope != "project" for grant in TRAINER if grant.name != "logs")
+
+
+def test_the_page_of_permissions_is_the_generated_one() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "permissions.md"
+    assert committed.read_text() == page(), "run `python -m infra.grants > docs/permissions.md`"
 
 
 def test_the_registry_is_a_labelled_docker_repository(provision: Provision) -> None:
     (repository,) = provision(lambda: Registry("registry", RegistryArgs("p", "us-central1", "r", LABELS)))
     assert repository.inputs["format"] == "DOCKER"
     assert repository.inputs["labels"] == LABELS
+    untagged, newest = repository.inputs["cleanupPolicies"]
+    assert (untagged["action"], untagged["condition"]) == ("DELETE", {"tagState": "UNTAGGED", "olderThan": "2592000s"})
+    assert (newest["action"], newest["mostRecentVersions"]) == ("KEEP", {"keepCount": 10})
 
 
 def test_each_upload_is_an_object(provision: Provision, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def values() -> dict[str, Any]:
         "service_account": "a@p.iam.gserviceaccount.com",
         "labels": {"odcloud-stack": "local"},
         "endpoints": {},
+        "delivery": {"deployer": "deploy-dev@p.iam.gserviceaccount.com"},
     }
 
 
@@ -38,9 +39,10 @@ def test_a_round_trip_keeps_everything(values: dict[str, Any]) -> None:
     assert StackOutputs.model_validate_json(outputs.model_dump_json()) == outputs
 
 
-def test_every_field_is_required_and_named_when_missing(values: dict[str, Any]) -> None:
+def test_every_field_but_delivery_is_required_and_named_when_missing(values: dict[str, Any]) -> None:
     assert set(values) == set(StackOutputs.model_fields)
-    for name in values:
+    assert StackOutputs.model_validate({**values, "delivery": {}}).delivery == {}
+    for name in values.keys() - {"delivery"}:
         with pytest.raises(ValidationError, match=name):
             StackOutputs.model_validate({key: value for key, value in values.items() if key != name})
 

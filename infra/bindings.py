@@ -1,0 +1,48 @@
+"""A grant becomes a resource: the one place where the stack makes IAM bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+from pulumi_gcp import artifactregistry, projects, serviceaccount, storage
+
+from infra.grants import Grant
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """What grants are about. `accounts`: `projects/P/serviceAccounts/EMAIL` by a grant's scope, e.g. `trainer account`."""
+
+    project: str
+    region: str
+    bucket: pulumi.Input[str]
+    repository: pulumi.Input[str]
+    accounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+
+
+def bind(grant: Grant, member: pulumi.Input[str], scopes: Scopes, name: str, opts: pulumi.ResourceOptions) -> None:
+    """Give `member` the grant's role on its scope; a resource called `name`."""
+    if grant.scope == "project":
+        projects.IAMMember(name, project=scopes.project, role=grant.role, member=member, opts=opts)
+    elif grant.scope == "bucket":
+        storage.BucketIAMMember(name, bucket=scopes.bucket, role=grant.role, member=member, opts=opts)
+    elif grant.scope == "repository":
+        artifactregistry.RepositoryIamMember(
+            name,
+            project=scopes.project,
+            location=scopes.region,
+            repository=scopes.repository,
+            role=grant.role,
+            member=member,
+            opts=opts,
+        )
+    else:
+        account = scopes.accounts[grant.scope]
+        serviceaccount.IAMMember(name, service_account_id=account, role=grant.role, member=member, opts=opts)
+
+
+def member_of(email: pulumi.Output[str]) -> pulumi.Output[str]:
+    """An account as a policy names it."""
+    return email.apply(lambda address: f"serviceAccount:{address}")
