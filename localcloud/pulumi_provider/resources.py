@@ -8,6 +8,7 @@ from typing import Any
 
 from localcloud.pulumi_provider import iam, rest
 from localcloud.pulumi_provider.errors import ProviderError
+from localcloud.pulumi_provider.federation import POOL, POOL_PROVIDER
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, is_asset
 from localcloud.pulumi_provider.rest import IAM, PROJECTS, REPOSITORIES, SERVICES, STORAGE, NotFound, quote
 
@@ -56,6 +57,8 @@ def bucket_body(inputs: Properties) -> dict[str, Any]:
         },
         "lifecycle": {"rule": rules},
         "softDeletePolicy": {"retentionDurationSeconds": str(inputs["softDeletePolicy"]["retentionDurationSeconds"])},
+        "versioning": {"enabled": bool(inputs.get("versioning", {}).get("enabled"))},
+        **({"encryption": inputs["encryption"]} if "encryption" in inputs else {}),
     }
 
 
@@ -81,6 +84,8 @@ def read_bucket(inputs: Properties) -> dict[str, Any] | None:
         "softDeletePolicy": {
             "retentionDurationSeconds": int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
         },
+        **({"versioning": {"enabled": True}} if bucket.get("versioning", {}).get("enabled") else {}),
+        **({"encryption": bucket["encryption"]} if "encryption" in bucket else {}),
         "url": f"gs://{bucket['name']}",
         "selfLink": bucket.get("selfLink", ""),
         "projectNumber": int(bucket.get("projectNumber", 0)),
@@ -93,7 +98,7 @@ def update_bucket(inputs: Properties) -> None:
     body = bucket_body(inputs)
     # A patch merges labels: one that is not wanted any more has to be given as null.
     labels = dict.fromkeys(STORAGE.call("GET", path).get("labels", {}))
-    STORAGE.call("PATCH", path, body={**body, "labels": {**labels, **body["labels"]}})
+    STORAGE.call("PATCH", path, body={"encryption": None, **body, "labels": {**labels, **body["labels"]}})
 
 
 def delete_bucket(inputs: Properties) -> None:
@@ -127,6 +132,8 @@ BUCKET = Kind(
         "uniformBucketLevelAccess": Field(default=False),
         "lifecycleRules": Field(),
         "softDeletePolicy": Field(default={"retentionDurationSeconds": 604800}),
+        "versioning": Field(),
+        "encryption": Field(),
     },
     identity=lambda inputs: inputs["name"],
     create=lambda inputs: STORAGE.call("POST", "b", {"project": inputs["project"]}, bucket_body(inputs)),
@@ -278,6 +285,18 @@ ACCOUNT = Kind(
     delete=lambda inputs: gone(IAM.call, "DELETE", account_path(inputs)),
 )
 
+ACCOUNT_MEMBER = iam.member_kind(
+    iam.PolicyOf(
+        scope=("serviceAccountId",),
+        get=lambda inputs: IAM.call(
+            "POST", f"{inputs['serviceAccountId']}:getIamPolicy", {"options.requestedPolicyVersion": 3}, body={}
+        ),
+        set=lambda inputs, policy: IAM.call(
+            "POST", f"{inputs['serviceAccountId']}:setIamPolicy", body={"policy": policy, "updateMask": "bindings,etag"}
+        ),
+    )
+)
+
 # --- Artifact Registry --------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +305,13 @@ def repositories_path(inputs: Properties) -> str:
 
 
 def repository_body(inputs: Properties) -> dict[str, Any]:
-    return {name: inputs[name] for name in ("format", "mode", "description", "labels") if name in inputs}
+    policies = {"cleanupPolicies": {policy["id"]: policy for policy in inputs.get("cleanupPolicies", ())}}
+    return {name: inputs[name] for name in ("format", "mode", "description", "labels") if name in inputs} | policies
+
+
+def same_policies(old: Any, new: Any) -> bool:
+    """Cleanup policies are a set: their order means nothing."""
+    return sorted(old or (), key=lambda policy: policy["id"]) == sorted(new or (), key=lambda policy: policy["id"])
 
 
 def repository_path(inputs: Properties) -> str:
@@ -298,7 +323,8 @@ def read_repository(inputs: Properties) -> dict[str, Any] | None:
     if repository is None:
         return None
     live = {name: repository[name] for name in ("format", "mode", "description", "createTime") if name in repository}
-    return {**live, **labelled(repository), "name": inputs["repositoryId"]}
+    policies = {"cleanupPolicies": list(repository["cleanupPolicies"].values())} if repository.get("cleanupPolicies") else {}
+    return {**live, **labelled(repository), **policies, "name": inputs["repositoryId"]}
 
 
 def delete_repository(inputs: Properties) -> None:
@@ -316,6 +342,7 @@ REPOSITORY = Kind(
         "mode": Field(fixed=True, default="STANDARD_REPOSITORY"),
         "description": Field(),
         "labels": Field(),
+        "cleanupPolicies": Field(same=same_policies),
     },
     identity=repository_path,
     create=lambda inputs: rest.finish(
@@ -326,7 +353,7 @@ REPOSITORY = Kind(
     ),
     read=read_repository,
     update=lambda inputs: REPOSITORIES.call(
-        "PATCH", repository_path(inputs), {"updateMask": "description,labels"}, repository_body(inputs)
+        "PATCH", repository_path(inputs), {"updateMask": "description,labels,cleanupPolicies"}, repository_body(inputs)
     ),
     delete=delete_repository,
 )
@@ -349,9 +376,12 @@ REPOSITORY_MEMBER = iam.member_kind(
 KINDS: Mapping[str, Kind] = {
     "gcp:artifactregistry/repository:Repository": REPOSITORY,
     "gcp:artifactregistry/repositoryIamMember:RepositoryIamMember": REPOSITORY_MEMBER,
+    "gcp:iam/workloadIdentityPool:WorkloadIdentityPool": POOL,
+    "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider": POOL_PROVIDER,
     "gcp:projects/iAMMember:IAMMember": PROJECT_MEMBER,
     "gcp:projects/service:Service": SERVICE,
     "gcp:serviceaccount/account:Account": ACCOUNT,
+    "gcp:serviceaccount/iAMMember:IAMMember": ACCOUNT_MEMBER,
     "gcp:storage/bucket:Bucket": BUCKET,
     "gcp:storage/bucketIAMMember:BucketIAMMember": BUCKET_MEMBER,
     "gcp:storage/bucketObject:BucketObject": OBJECT,

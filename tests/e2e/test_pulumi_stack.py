@@ -268,6 +268,40 @@ def test_results_are_refused_kept_or_deleted(project: Project) -> None:
     assert not any(name.startswith("data/") for name in project.objects(bucket))
 
 
+def test_a_stack_with_everything_is_made_kept_and_removed(project: Project) -> None:
+    """Launchers, workflows that deploy, old generations, a key: each type that the stack can have, with the policies kept."""
+    for key, value in {
+        "githubRepository": "vision/pets",
+        "versioning": "true",
+        "checkpointDays": "90",
+        "kmsKey": "projects/odcloud-local/locations/us-central1/keyRings/r/cryptoKeys/k",
+    }.items():
+        project.succeed("config", "set", f"odcloud:{key}", value)
+    project.succeed("config", "set", "--path", "odcloud:launchers[0]", "group:vision@example.com")
+    plan = project.root / "plan.json"
+    plan.write_text(project.succeed("preview", "--json"))
+    checked = subprocess.run([sys.executable, "-m", "infra.policies", str(plan)], capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "every resource keeps the rules\n")
+
+    project.succeed("up", "--yes", "--skip-preview")
+    outputs = project.outputs()
+    assert outputs.delivery["deployer"] == "deploy-local@odcloud-local.iam.gserviceaccount.com"
+    provider = project.call("GET", f"v1/{outputs.delivery['workload_identity_provider']}")
+    assert "assertion.repository == 'vision/pets'" in provider["attributeCondition"]
+    project.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
+    project.succeed("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+
+    # Only what depends on a changed value changes.
+    project.succeed("config", "set", "odcloud:githubBranch", "release")
+    preview = project.succeed("preview", "--diff")
+    assert "refs/heads/release" in preview and "gcp:storage" not in preview
+    project.succeed("up", "--yes", "--skip-preview")
+    project.put(outputs.bucket, "data/twice")
+    project.put(outputs.bucket, "data/twice")
+    project.succeed("destroy", "--yes", "--skip-preview")
+    assert project.leftovers() == []
+
+
 def test_mistakes_are_one_clear_message(project: Project) -> None:
     config = project.root / "Pulumi.local.yaml"
     config.write_text(config.read_text().replace("odcloud:onDestroy: delete", "odcloud:onDestroy: perhaps\n  odcloud:typo: 1"))
