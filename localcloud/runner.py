@@ -10,17 +10,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from localcloud.jobs import memory, replica, reserve, states, store
+from localcloud.cloud import rfc3339
+from localcloud.jobs import gpus, limits, memory, replica, reserve, states, store
 from localcloud.jobs.active import ActiveJob, Patience
 from localcloud.jobs.cluster import Replica
 from localcloud.jobs.journal import Journal
+from localcloud.jobs.launch import Host
+from localcloud.services.logging import micros_of
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
 POLL = 0.15  # seconds between two looks at the replicas
+MEMORY_POLL, DISK_POLL = 1.0, 10.0  # and at what they take
 
 _log = logging.getLogger("localcloud.runner")
 
@@ -28,17 +33,18 @@ _log = logging.getLogger("localcloud.runner")
 class JobRunner:
     """Starts, watches and ends jobs. Its methods may be called from any thread and return at once (but for `stop`).
 
-    As many run at once as `capacity` (bytes of memory; by default this machine's) has room for by their estimates, first in,
-    first out; one that needs more than there is runs alone.
+    As many run at once as the `host` (by default this machine) has memory for by their estimates, and GPUs, first in, first
+    out; one that needs more than there is gets what there is.
     """
 
-    def __init__(self, cloud: Cloud, patience: Patience | None = None, capacity: int | None = None) -> None:
+    def __init__(self, cloud: Cloud, patience: Patience | None = None, host: Host | None = None) -> None:
         self._cloud = cloud
         self._patience = patience or Patience()
-        self._capacity = memory.capacity() if capacity is None else capacity
+        self._host = host or Host(gpus=gpus.detect())
         self._jobs: dict[str, ActiveJob] = {}
-        self._needs: dict[str, int] = {}  # of the jobs that run
-        self._waiting: deque[tuple[str, int]] = deque()
+        self._needs: dict[str, Need] = {}  # of the jobs that run
+        self._waiting: deque[tuple[str, Need]] = deque()
+        self._looked_at_memory = self._looked_at_disks = 0.0
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = False
         self._stop_by = 0.0
@@ -50,7 +56,7 @@ class JobRunner:
         for number in unfinished:
             row = store.job(self._cloud.db, number)
             if row is not None and row["state"] != states.QUEUED:
-                self._take(number, _need(row))
+                self._take(number, self._need(row))
         for number in unfinished:
             self._enqueue(number)
         adopted = {marker for job in self._jobs.values() for marker in job.markers()}
@@ -81,29 +87,49 @@ class JobRunner:
         row = store.job(self._cloud.db, number)
         if row is None or number in self._jobs:
             return
-        need = _need(row)
+        need = self._need(row)
         if self._stopping or (not self._waiting and self._fits(need)):
             self._take(number, need)
             return
         self._waiting.append((number, need))
-        used, room = memory.gib(sum(self._needs.values())), memory.gib(self._capacity)
+        used, room = memory.gib(sum(each.memory for each in self._needs.values())), memory.gib(self._host.memory)
+        text = f"it needs about {memory.gib(need.memory)} of memory, and {used} of the {room} that there are for jobs"
+        if need.gpus:
+            free = len(gpus.free(self._cloud.db, self._host.gpus))
+            text = f"it needs {need.gpus} GPUs, of which {free} are free, and {text.removeprefix('it needs ')}"
         Journal(self._cloud, number).say(
-            f"Job is queued: it needs about {memory.gib(need)} of memory, and {used} of the {room} that there"
-            f" are for jobs are taken by those that run; {len(self._waiting) - 1} wait before it."
+            f"Job is queued: {text} are taken by those that run; {len(self._waiting) - 1} wait before it."
         )
 
-    def _fits(self, need: int) -> bool:
-        return not self._jobs or sum(self._needs.values()) + need <= self._capacity
+    def _fits(self, need: Need) -> bool:
+        if sum(each.gpus for each in self._needs.values()) + need.gpus > len(self._host.gpus):
+            return False
+        return not self._jobs or sum(each.memory for each in self._needs.values()) + need.memory <= self._host.memory
 
     def _take_waiting(self) -> None:
         while self._waiting and self._fits(self._waiting[0][1]):
             self._take(*self._waiting[0])
             self._waiting.popleft()
 
-    def _take(self, number: str, need: int) -> None:
+    def _expire_waiting(self) -> None:
+        """End the jobs that have waited for longer than they wanted to."""
+        for number, need in list(self._waiting):
+            row = store.job(self._cloud.db, number)
+            waited = self._cloud.now().timestamp() - micros_of(row["create_time"]) / 1e6 if row is not None else 0.0
+            if row is None or waited <= states.longest_wait(json.loads(row["body"])["jobSpec"].get("scheduling", {})):
+                continue
+            with self._cloud.db.transaction():
+                if store.advance(self._cloud.db, number, (states.QUEUED,), states.EXPIRED, rfc3339(self._cloud.now())):
+                    message = f"The job waited for {waited:.0f} seconds, longer than its scheduling.maxWaitDuration."
+                    error = {"code": states.CODE_DEADLINE_EXCEEDED, "message": message}
+                    store.end_job(self._cloud.db, number, states.EXPIRED, error, rfc3339(self._cloud.now()))
+                    Journal(self._cloud, number).say(message, "ERROR")
+                    self._waiting.remove((number, need))
+
+    def _take(self, number: str, need: Need) -> None:
         reserve.keep(self._cloud.home)
         try:
-            self._jobs[number] = ActiveJob(self._cloud, number, self._patience)
+            self._jobs[number] = ActiveJob(self._cloud, number, self._patience, self._host)
         except LookupError:
             return
         self._needs[number] = need
@@ -117,7 +143,7 @@ class JobRunner:
         for waiting in self._waiting:
             if waiting[0] == number:
                 self._waiting.remove(waiting)
-                self._take(number, 0)  # it starts nothing, and ends at once
+                self._take(number, Need(0, 0))  # it starts nothing, and ends at once
                 return
 
     def _stop(self) -> None:
@@ -164,11 +190,42 @@ class JobRunner:
             if job.done:
                 del self._jobs[number], self._needs[number]
         if not self._stopping:
-            try:
-                self._take_waiting()
-            except Exception:
-                _log.exception("The next job in the queue could not be taken")
+            for what in (self._look_at_usage, self._expire_waiting, self._take_waiting):
+                try:
+                    what()
+                except Exception:
+                    _log.exception("The job runner could not go on with %s", what.__name__)
+
+    def _look_at_usage(self) -> None:
+        """Stop the replicas that take more than their machines, or all that there is for jobs."""
+        now = time.monotonic()
+        if now >= self._looked_at_memory + MEMORY_POLL:
+            self._looked_at_memory = now
+            owners = {session: (job, each) for job in self._jobs.values() for session, each in job.sessions().items()}
+            used = limits.memory(owners)
+            for job in self._jobs.values():
+                job.check_memory(used)
+            if sum(used.values()) > self._host.memory and sum(map(limits.memory_exactly, used)) > self._host.memory:
+                largest = max(used, key=lambda session: used[session])
+                job, each = owners[largest]
+                job.starve(
+                    each,
+                    f"It took {memory.gib(used[largest])}, more than any other, when the jobs together had used up the"
+                    f" {memory.gib(self._host.memory)} that this machine has for them.",
+                )
+        if now >= self._looked_at_disks + DISK_POLL:
+            self._looked_at_disks = now
+            for job in self._jobs.values():
+                job.check_disk()
+
+    def _need(self, row: Any) -> Need:
+        spec = json.loads(row["body"])["jobSpec"]
+        return Need(memory.estimate(spec), min(gpus.needed(spec), len(self._host.gpus)))
 
 
-def _need(row: Any) -> int:
-    return memory.estimate(json.loads(row["body"])["jobSpec"])
+@dataclass(frozen=True)
+class Need:
+    """What a job is expected to take of this machine: bytes of memory, and GPUs."""
+
+    memory: int
+    gpus: int

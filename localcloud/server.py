@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
 import importlib
 import inspect
 import json
@@ -17,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter, run_sync
@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localcloud import batch, chaos, credentials, masks
+from localcloud import batch, chaos, credentials, identity, masks, metadata, permissions
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.dashboard.app import SIGN_IN, Dashboard
@@ -109,9 +109,13 @@ class _Api:
         _check_host(request)
         if raw_path == credentials.PATH and request.method == "POST":
             return JSONResponse(credentials.exchange(await _read(request), self._cloud.token))
+        if raw_path.startswith(metadata.PREFIX):
+            return await run_sync(metadata.answer, self._cloud, request, raw_path)
         if Dashboard.owns(raw_path):
             return await self._dashboard.answer(request, raw_path)
-        self._check_token(request)
+        caller = await self._caller(request)
+        if raw_path in (chaos.PATH, SIGN_IN) and caller.email is not None:
+            raise ApiError(403, message=f"/{raw_path} is for the local cloud's own token.")
         if raw_path == chaos.PATH:
             return JSONResponse(await self._chaos(request))
         if raw_path == SIGN_IN:
@@ -128,6 +132,9 @@ class _Api:
                 http_method = "POST" if upload else http_method
         found = self._router.find(http_method, path)
         if found is None and request.method in ("GET", "HEAD"):
+            if caller.email is not None:
+                owner = {"bucket": unquote(path.partition("/")[0])}
+                await run_sync(permissions.check_call, self._cloud, caller.email, "storage.objects.get", owner)
             answered = await run_sync(read_public_path, self._cloud, request, path)
             if answered is not None:
                 return answered
@@ -141,6 +148,8 @@ class _Api:
             chaos.refuse(fault)
             await asyncio.sleep(fault.seconds)
         params = found.path_parameters(path) | found.query_parameters(request.query_params.multi_items())
+        if caller.email is not None:
+            await run_sync(permissions.check_call, self._cloud, caller.email, found.id, params)
         body = {} if upload else await _read_body(request, found)
         call = Call(found, params, body, self._cloud, request, upload)
         answer: Answer
@@ -176,14 +185,20 @@ class _Api:
             raise ApiError(405, message=f"/{chaos.PATH} takes GET, POST and DELETE.")
         return {"faults": self._faults.list()}
 
-    def _check_token(self, request: Request) -> None:
+    async def _caller(self, request: Request) -> identity.Caller:
+        """Whose token the request has. Raises ApiError 401."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._cloud.token.encode()):
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        if identity.is_owner(self._cloud, token):
+            return identity.OWNER
+        caller = await run_sync(identity.caller_of_job, self._cloud, token)
+        if caller is None:
             raise ApiError(
                 401,
                 message="Request had invalid authentication credentials. The local cloud wants its own access token: "
                 'run `eval "$(odcloud local env)"`.',
             )
+        return caller
 
 
 def _check_host(request: Request) -> None:

@@ -10,12 +10,11 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localcloud.jobs import cluster, ports, replica, reserve, states, store
+from localcloud.jobs import access, cluster, gpus, launch, limits, machines, memory, ports, replica, reserve, states, store
 from localcloud.jobs.cluster import Replica
 from localcloud.jobs.dialect import dialect_of
 from localcloud.jobs.journal import Journal
@@ -60,7 +59,7 @@ class _Ending:
 class ActiveJob:
     """One job. `step()` does what is due and returns at once; `done` says that the job has ended and nothing of it runs."""
 
-    def __init__(self, cloud: Cloud, number: str, patience: Patience) -> None:
+    def __init__(self, cloud: Cloud, number: str, patience: Patience, host: launch.Host | None = None) -> None:
         row = store.job(cloud.db, number)
         if row is None:
             raise LookupError(number)
@@ -69,11 +68,12 @@ class ActiveJob:
         self.done = row["state"] in states.ENDED
         self._cloud, self._patience = cloud, patience
         self._spec: Mapping[str, Any] = body["jobSpec"]
-        self._location: str = row["location"]
         self._job_restarts: int = row["restarts"]
         self._scheduling: Mapping[str, Any] = self._spec.get("scheduling", {})
         self._timeout = float(self._scheduling.get("timeout", "0s").removesuffix("s")) or DEFAULT_TIMEOUT
         self._dialect = dialect_of(body)
+        self._host = host or launch.Host()
+        self._launch = launch.Job(cloud, number, self._spec, row["location"], self._dialect, self._host)
         self._journal = Journal(cloud, number, self._dialect)
         self._rows: dict[Replica, ReplicaRow] = {row.replica: row for row in store.replicas(cloud.db, number)}
         self._processes: dict[Replica, replica.Process] = {}
@@ -81,6 +81,11 @@ class ActiveJob:
         self._ending: _Ending | None = None
         self._preempted: dict[Replica, float] = {}  # and when they are killed, by the monotonic clock
         self._broken: dict[str, Any] | None = None
+        self._timeout_at = math.inf  # by the monotonic clock: the other one may be set
+        if row["start_time"]:
+            ran = cloud.now().timestamp() - logging.micros_of(row["start_time"]) / 1e6
+            self._timeout_at = time.monotonic() + self._timeout - ran
+        self._counts_restart = True  # the restart of the whole job that is under way, among the three that it has
         self._resume(row["state"])
 
     # What the outside asks for
@@ -133,6 +138,35 @@ class ActiveJob:
         """The markers of the processes that belong to the job as it is now."""
         return {process.marker for process in self._processes.values()}
 
+    def sessions(self) -> dict[int, Replica]:
+        """The sessions of the replicas that are processes: containers are held to their limits by the engine."""
+        return {process.pid: each for each, process in self._processes.items() if not cluster.image(self._spec, each.pool)}
+
+    def check_memory(self, used: Mapping[int, int]) -> None:
+        """Stop the replicas that take more memory than their machines have; `used` by session."""
+        for session, each in self.sessions().items():
+            limit = self._launch.memory_limit(each)
+            if used.get(session, 0) > limit and (taken := limits.memory_exactly(session)) > limit:
+                self.starve(each, f"It took {memory.gib(taken)}, and {self._launch.machine(each)}.")
+
+    def check_disk(self) -> None:
+        """Stop the replicas whose files take more than their machines' disks hold."""
+        for each in self.sessions().values():
+            limit = machines.disk_of(self._spec["workerPoolSpecs"][each.pool])
+            taken = limits.disk(self._journal.folder(each))
+            if taken > limit:
+                details = f"Its files take {memory.gib(taken)}, and its boot disk holds {memory.gib(limit)} (bootDiskSizeGb)."
+                self._stop_replica(each, limits.OUT_OF_DISK, details)
+
+    def starve(self, each: Replica, details: str) -> None:
+        """Stop a replica for want of memory."""
+        self._stop_replica(each, limits.OUT_OF_MEMORY, details)
+
+    def _stop_replica(self, each: Replica, word: str, details: str) -> None:
+        if each in self._processes:
+            limits.note(self._journal.folder(each), word, details)
+            self._processes[each].kill()
+
     # What is due
 
     def step(self) -> None:
@@ -183,9 +217,20 @@ class ActiveJob:
                 free = ports.allocate(len(everyone), store.ports_in_use(db))
                 self._rows = {each: ReplicaRow(each, port) for each, port in zip(everyone, free, strict=True)}
                 self._journal.say("Job is preparing.")
+                self._deal_gpus()
                 self._journal.record(self._rows.values(), "Replica {} is waiting for its packages or image.")
-        self._preparation = Preparation(self._cloud.home, self.number, self._spec, f"{self._prefix()}packages")
+        self._preparation = Preparation(self._cloud, self.number, self._spec, f"{self._prefix()}packages")
         self._preparation.start()
+
+    def _deal_gpus(self) -> None:
+        missing = gpus.deal(self._cloud.db, self.number, self._spec, self._host.gpus) if self._host.gpus else 0
+        if missing:
+            wanted = gpus.needed(self._spec)
+            self._journal.say(
+                f"The job asks for {wanted} GPUs, of which this machine gives it {wanted - missing}:"
+                " the replicas that get none run on the CPU.",
+                "WARNING",
+            )
 
     def _prepared(self, preparation: Preparation) -> None:
         if preparation.is_alive():
@@ -204,7 +249,10 @@ class ActiveJob:
     def _start_all(self) -> None:
         self._start_missing()
         if store.advance(self._cloud.db, self.number, (states.PENDING, states.RUNNING), states.RUNNING, self._journal.now()):
+            self._timeout_at = min(self._timeout_at, time.monotonic() + self._timeout)
             self._journal.say("Job is running.")
+            for reason in access.refused_in_buckets(self._cloud, self._spec):
+                self._journal.say(reason, "WARNING")
 
     def _start_missing(self) -> None:
         for row in self._rows.values():
@@ -212,35 +260,9 @@ class ActiveJob:
                 self._start(row)
 
     def _start(self, row: ReplicaRow) -> None:
-        """Start a replica, for the first time or again: with the same name and the same port."""
-        variables = cluster.environment(
-            self.number,
-            self._spec,
-            {each.replica: each.port for each in self._rows.values()},
-            row.replica,
-            project=self._cloud.project,
-            region=self._location,
-            roles=self._dialect.roles,
-            tf_config_extra=self._dialect.tf_config,
-        )
         row.attempt += 1
-        folder, marker = self._journal.folder(row.replica), self._marker(row)
-        if cluster.image(self._spec, row.replica.pool):
-            from localcloud.jobs import container
-
-            command = container.command(
-                self._spec, row.replica, variables, buckets=self._cloud.buckets, folder=folder, marker=marker
-            )
-            process = replica.spawn(command, folder, {}, marker)
-        else:
-            python = Path(row.python or "")
-            path = f"{python.parent}:{replica.search_path()}"
-            process = replica.spawn(
-                [str(python), *cluster.arguments(self._spec, row.replica)],
-                folder,
-                {"PATH": path, "PYTHONUNBUFFERED": "1", "GCS_ROOT": str(self._cloud.buckets), **variables},
-                marker,
-            )
+        every = {each.replica: each.port for each in self._rows.values()}
+        process = self._launch.start(row, every, self._journal.folder(row.replica), self._marker(row))
         self._processes[row.replica] = process
         row.state, row.exit_code, row.end_time = ReplicaState.RUNNING, None, None
         row.start_time = self._journal.now()
@@ -250,6 +272,7 @@ class ActiveJob:
     def _watch(self) -> None:
         """Log what the replicas wrote, and notice those that ended."""
         ended: list[ReplicaRow] = []
+        preempted: set[Replica] = set()
         for each, process in list(self._processes.items()):
             row = self._rows[each]
             exit_code = process.exit_code()
@@ -265,6 +288,7 @@ class ActiveJob:
             del self._processes[each]
             if self._preempted.pop(each, None) is not None:
                 exit_code = 128 + signal.SIGTERM
+                preempted.add(each)
             row.exit_code, row.end_time, row.pid = exit_code, self._journal.now(), None
             ended.append(row)
         if not ended:
@@ -273,7 +297,7 @@ class ActiveJob:
             for row in ended:
                 self._journal.record_exit(row, self._state_at_end(row, self._ending))
         else:
-            self._react(ended)
+            self._react(ended, preempted)
 
     @staticmethod
     def _state_at_end(row: ReplicaRow, ending: _Ending) -> ReplicaState:
@@ -283,7 +307,7 @@ class ActiveJob:
             return ReplicaState.SUCCEEDED
         return ReplicaState.STOPPED if ending.signalled_at is not None else ReplicaState.FAILED
 
-    def _react(self, ended: list[ReplicaRow]) -> None:
+    def _react(self, ended: list[ReplicaRow], preempted: Set[Replica]) -> None:
         """Decide what the exits mean while the job runs."""
         decisions = {
             row.replica: states.decide(
@@ -292,6 +316,8 @@ class ActiveJob:
                 job_restarts=self._job_restarts,
                 restart_job_on_worker_restart=bool(self._scheduling.get("restartJobOnWorkerRestart")),
                 disable_retries=bool(self._scheduling.get("disableRetries")),
+                preempted=row.replica in preempted,
+                stopped=limits.noted(self._journal.folder(row.replica)) is not None,
             )
             for row in ended
         }
@@ -314,23 +340,23 @@ class ActiveJob:
             return
         for row in again:
             row.restarts += 1
-            row.recent_restarts += 1
+            row.recent_restarts += row.replica not in preempted
             self._journal.record_exit(row, ReplicaState.RESTARTING)
-        if any(decision is Decision.RESTART_JOB for decision in decisions.values()):
+        restarting = {each for each, decision in decisions.items() if decision is Decision.RESTART_JOB}
+        if restarting:
+            self._counts_restart = not restarting <= preempted
             self._end(None, None, kill_after=self._patience.failure)
 
     def _fail(self, failed: list[ReplicaRow]) -> None:
         messages = [self._journal.failure(row) for row in failed[:SHOWN_FAILURES]]
+        messages += access.refused_in_buckets(self._cloud, self._spec)  # likely the reason
         error = {"code": states.CODE_INVALID_ARGUMENT, "message": "\n".join(messages)}
         self._end(states.FAILED, error, kill_after=self._patience.failure)
 
     def _check_timeout(self) -> None:
-        row = store.job(self._cloud.db, self.number)
-        if row is not None and row["start_time"]:
-            ran = self._cloud.now().timestamp() - logging.micros_of(row["start_time"]) / 1e6
-            if ran > self._timeout:
-                error = {"code": states.CODE_DEADLINE_EXCEEDED, "message": states.timeout_message(self._timeout)}
-                self._end(states.FAILED, error, kill_after=self._patience.failure)
+        if time.monotonic() > self._timeout_at:
+            error = {"code": states.CODE_DEADLINE_EXCEEDED, "message": states.timeout_message(self._timeout)}
+            self._end(states.FAILED, error, kill_after=self._patience.failure)
 
     def _end(self, state: str | None, error: dict[str, Any] | None, *, grace: float = 0.0, kill_after: float = 0.0) -> None:
         if self._preparation:
@@ -360,9 +386,12 @@ class ActiveJob:
 
     def _restart_all(self) -> None:
         self._ending = None
-        self._job_restarts += 1
-        store.count_job_restart(self._cloud.db, self.number, self._journal.now())
-        self._journal.say(f"Job is restarted as a whole ({self._job_restarts} of {states.MAX_JOB_RESTARTS}).", "WARNING")
+        if self._counts_restart:
+            self._job_restarts += 1
+            store.count_job_restart(self._cloud.db, self.number, self._journal.now())
+            self._journal.say(f"Job is restarted as a whole ({self._job_restarts} of {states.MAX_JOB_RESTARTS}).", "WARNING")
+        else:
+            self._journal.say("Job is restarted as a whole.", "WARNING")
         for row in self._rows.values():
             row.recent_restarts = 0
             row.state = ReplicaState.RESTARTING

@@ -13,16 +13,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import LogConfig
+from docker.types import DeviceRequest, LogConfig
 
 from localcloud.jobs import cluster
 from localcloud.jobs.environments import Interrupted
+from localcloud.jobs.limits import OUT_OF_MEMORY, note
+from localcloud.jobs.memory import gib
+from localcloud.jobs.mounts import Mounts
 
 JOB_LABEL = "odcloud.job"
 REPLICA_LABEL = "odcloud.replica"
@@ -70,8 +74,35 @@ def _fetch(image: str, cancelled: threading.Event) -> None:
         client.close()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a container may have: bytes of memory, CPUs (None: all of the machine's), and the UUIDs of its GPUs."""
+
+    memory: int
+    cpus: int | None
+    gpus: Sequence[str]
+
+
+def volumes(seen: Mounts, buckets: Path) -> dict[str, dict[str, str]]:
+    """What is mounted at /gcs: every bucket, or each that the account may see."""
+    if seen.everything:
+        return {str(buckets): {"bind": MOUNT, "mode": "rw"}}
+    return {
+        str(path): {"bind": f"{MOUNT}/{name}", "mode": mode}
+        for mode, found in (("rw", seen.writable), ("ro", seen.readable))
+        for name, path in found.items()
+    }
+
+
 def command(
-    spec: Mapping[str, Any], replica: cluster.Replica, variables: Mapping[str, str], *, buckets: Path, folder: Path, marker: str
+    spec: Mapping[str, Any],
+    replica: cluster.Replica,
+    variables: Mapping[str, str],
+    *,
+    volumes: Mapping[str, Any],
+    limits: Limits,
+    folder: Path,
+    marker: str,
 ) -> list[str]:
     """The command line of a container replica's process. What the process is to do is written into the replica's folder.
 
@@ -85,13 +116,13 @@ def command(
         "entrypoint": container.get("command") or None,
         "command": container.get("args") or None,
         "environment": dict(variables),
-        "volumes": {str(buckets): {"bind": MOUNT, "mode": "rw"}},
+        "volumes": dict(volumes),
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "host",  # the addresses in CLUSTER_SPEC are on this machine's loopback
         "labels": {JOB_LABEL: job_of(marker), REPLICA_LABEL: marker},
     }
     file.touch(mode=0o600)  # the variables may hold secrets
-    file.write_text(json.dumps(wanted))
+    file.write_text(json.dumps({"create": wanted, "limits": asdict(limits)}))
     return [sys.executable, "-m", __name__, str(file)]
 
 
@@ -161,10 +192,25 @@ def _said(error: Exception) -> str:
     return text[0].rstrip(".") + "."
 
 
-def hold(wanted: dict[str, Any]) -> int:
-    """Run a container to its end; its exit code. SIGTERM is handed on to it."""
+def resources(limits: Limits, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a container for its limits, as far as the engine (by its /info) can hold a container to them."""
+    wanted: dict[str, Any] = {}
+    if engine.get("MemoryLimit"):
+        wanted["mem_limit"] = limits.memory
+        if engine.get("SwapLimit"):
+            wanted["memswap_limit"] = limits.memory  # memory and swap together: no swap
+    if limits.cpus and engine.get("CpuCfsQuota") and limits.cpus < engine.get("NCPU", 0):
+        wanted["nano_cpus"] = limits.cpus * 10**9
+    if limits.gpus:
+        wanted["device_requests"] = [DeviceRequest(device_ids=list(limits.gpus), capabilities=[["gpu"]])]
+    return wanted
+
+
+def hold(wanted: dict[str, Any], limits: Limits, folder: Path) -> int:
+    """Run a container to its end; its exit code. SIGTERM is handed on to it. That it ran out of memory is noted in `folder`."""
     client = docker.from_env(timeout=TIMEOUT)
     stop = threading.Event()
+    wanted = {**wanted, **resources(limits, client.info())}
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Output is kept by the local cloud, so the engine need not.
     container = client.containers.create(**wanted, detach=True, log_config=LogConfig(type=LogConfig.types.NONE))
@@ -179,7 +225,11 @@ def hold(wanted: dict[str, Any]) -> int:
                 if data:
                     stream.write(data)
                     stream.flush()
-        return int(container.wait(timeout=None)["StatusCode"])
+        status = int(container.wait(timeout=None)["StatusCode"])
+        container.reload()
+        if container.attrs["State"].get("OOMKilled"):
+            note(folder, OUT_OF_MEMORY, f"Its container may take {gib(limits.memory)}.")
+        return status
     finally:
         _discard(container)
 
@@ -193,11 +243,12 @@ def _hand_on(stop: threading.Event, container: str) -> None:
 
 def main(argv: list[str]) -> int:
     """The process of a container replica."""
-    wanted = json.loads(Path(argv[0]).read_text())
+    file = Path(argv[0])
+    given = json.loads(file.read_text())
     try:
-        return hold(wanted)
+        return hold(given["create"], Limits(**given["limits"]), file.parent)
     except (DockerException, OSError) as error:
-        print(f"The container of {wanted['image']} cannot be run: {_said(error)}", file=sys.stderr, flush=True)
+        print(f"The container of {given['create']['image']} cannot be run: {_said(error)}", file=sys.stderr, flush=True)
         return CANNOT_START
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localcloud.cloud import rfc3339
-from localcloud.jobs import log, states, store
+from localcloud.jobs import limits, log, states, store
 from localcloud.jobs.cluster import Replica
 from localcloud.jobs.dialect import Dialect
 from localcloud.jobs.lines import last_lines, read_lines
@@ -76,4 +76,4 @@ class Journal:
         """Why a replica failed, with the last lines that it wrote."""
         folder = self.folder(row.replica)
         lines = last_lines(folder / "stderr.log") or last_lines(folder / "stdout.log")
-        return states.failure_message(self._dialect.spoken(row.replica), row.exit_code or 0, lines)
+        return states.failure_message(self._dialect.spoken(row.replica), row.exit_code or 0, lines, limits.noted(folder))

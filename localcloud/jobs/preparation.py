@@ -6,19 +6,22 @@ import errno
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from localcloud.jobs import cluster, environments, states
+from localcloud.jobs import access, cluster, environments, states
+
+if TYPE_CHECKING:
+    from localcloud.cloud import Cloud
 
 
 class Preparation(threading.Thread):
-    """Installs the packages, or pulls the image, of every pool.
+    """Installs the packages, or pulls the image, of every pool, as far as the job's account may have them.
 
     Afterwards `pythons` (by pool that has packages) or `error` is set, unless it was cancelled."""
 
-    def __init__(self, home: Path, number: str, spec: Mapping[str, Any], marker: str) -> None:
+    def __init__(self, cloud: Cloud, number: str, spec: Mapping[str, Any], marker: str) -> None:
         super().__init__(name=f"prepare-{number}", daemon=True)
-        self._home, self._spec, self._marker = home, spec, marker
+        self._cloud, self._home, self._spec, self._marker = cloud, cloud.home, spec, marker
         self._cancelled = threading.Event()
         self.pythons: dict[int, Path] = {}
         self.error: dict[str, Any] | None = None
@@ -29,6 +32,9 @@ class Preparation(threading.Thread):
 
     def run(self) -> None:
         try:
+            if reasons := access.refused_at_start(self._cloud, self._spec):
+                self.error = {"code": states.CODE_PERMISSION_DENIED, "message": "\n".join(reasons)}
+                return
             for pool in sorted({replica.pool for replica in cluster.replicas(self._spec)}):
                 if image := cluster.image(self._spec, pool):
                     from localcloud.jobs import container  # the engine's client takes long to import, and few jobs need it

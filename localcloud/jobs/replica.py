@@ -17,10 +17,23 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from localcloud.jobs import limits
+
 MARKER = "LOCALCLOUD_REPLICA"
 KILLED = 128 + signal.SIGKILL
 # What of the server's own environment a replica must not see.
-PRIVATE_PREFIXES = ("ODCLOUD_", "CLOUDSDK_", "PULUMI_", "GOOGLE_", "LOCALCLOUD_", "VIRTUAL_ENV", "PYTHON")
+PRIVATE_PREFIXES = (
+    "ODCLOUD_",
+    "CLOUDSDK_",
+    "PULUMI_",
+    "GOOGLE_",
+    "GCE_METADATA_",
+    "API_ENDPOINT_OVERRIDE",
+    "FSSPEC_",
+    "LOCALCLOUD_",
+    "VIRTUAL_ENV",
+    "PYTHON",
+)
 
 # $0 is the file for the exit status. A signal to the group reaches the shell too: it must live until its child, which gets the
 # default action back, has ended. The shell's own remarks ("Killed") are no output of the replica.
@@ -82,7 +95,7 @@ def spawn(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
     """
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
-    for leftover in ("exit", "exit.new"):
+    for leftover in ("exit", "exit.new", limits.REASON):
         (folder / leftover).unlink(missing_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE_PREFIXES)}
     with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:

@@ -1,14 +1,17 @@
 """What a replica's exit means for it and for its job, as Vertex AI decides it. No side effects.
 
-Source: Vertex AI's page "Understand the custom training service". A common error (the user's code raised) is permanent; after
-any other a replica is restarted up to 5 times, then the whole job up to 3 times.
+Source: Vertex AI's page "Understand the custom training service". A common error (the user's code raised, no memory or disk is
+left) is permanent; after any other a replica is restarted up to 5 times, then the whole job up to 3 times. A replica whose
+machine was pre-empted is restarted on another, however often.
 """
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Any
 
 MAX_REPLICA_RESTARTS = 5
 MAX_JOB_RESTARTS = 3
@@ -20,13 +23,15 @@ SUCCEEDED = "JOB_STATE_SUCCEEDED"
 FAILED = "JOB_STATE_FAILED"
 CANCELLING = "JOB_STATE_CANCELLING"
 CANCELLED = "JOB_STATE_CANCELLED"
-ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED, "JOB_STATE_EXPIRED", "JOB_STATE_PARTIALLY_SUCCEEDED"})
+EXPIRED = "JOB_STATE_EXPIRED"
+ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED, EXPIRED, "JOB_STATE_PARTIALLY_SUCCEEDED"})
 
 # google.rpc.Code
 CODE_CANCELLED = 1
 CODE_INVALID_ARGUMENT = 3
 CODE_DEADLINE_EXCEEDED = 4
 CODE_NOT_FOUND = 5
+CODE_PERMISSION_DENIED = 7
 CODE_RESOURCE_EXHAUSTED = 8
 CODE_INTERNAL = 13
 
@@ -66,15 +71,20 @@ def decide(
     job_restarts: int,
     restart_job_on_worker_restart: bool = False,
     disable_retries: bool = False,
+    preempted: bool = False,
+    stopped: bool = False,
 ) -> Decision:
     """What to do about a replica that exited while its job was running.
 
     `replica_restarts` are those of the replica since the job was last started as a whole, `job_restarts` those of the job.
-    `disable_retries` overrides `restart_job_on_worker_restart`, as the Scheduling message says.
+    `disable_retries` overrides `restart_job_on_worker_restart`, as the Scheduling message says. `preempted`: its machine was
+    taken away. `stopped`: it had used up its memory or disk.
     """
+    if preempted and not disable_retries:
+        return Decision.RESTART_JOB if restart_job_on_worker_restart else Decision.RESTART_REPLICA
     if exit_code == 0:
         return Decision.REPLICA_SUCCEEDED
-    if is_permanent(exit_code) or disable_retries:
+    if is_permanent(exit_code) or disable_retries or stopped:
         return Decision.FAIL_JOB
     if not restart_job_on_worker_restart and replica_restarts < MAX_REPLICA_RESTARTS:
         return Decision.RESTART_REPLICA
@@ -89,11 +99,16 @@ def signal_name(exit_code: int) -> str | None:
         return None
 
 
-def failure_message(task_name: str, exit_code: int, last_lines: Sequence[str]) -> str:
-    """A failed job's error message in Vertex AI's words, with the last lines that the replica wrote."""
+def failure_message(task_name: str, exit_code: int, last_lines: Sequence[str], stopped: tuple[str, str] | None = None) -> str:
+    """A failed job's error message in Vertex AI's words, with the last lines that the replica wrote.
+
+    `stopped`: what it ran out of (`out-of-memory`), and the details.
+    """
     name = signal_name(exit_code)
     status = f"{exit_code}({name})" if name else str(exit_code)
     message = f"The replica {task_name} exited with a non-zero status of {status}. Termination reason: Error."
+    if stopped:
+        message = f"The replica {task_name} ran {stopped[0]} and exited with a non-zero status of {status}. {stopped[1]}"
     return message + ("\n" + "\n".join(last_lines) if last_lines else "")
 
 
@@ -106,3 +121,13 @@ def exit_message(task_name: str, exit_code: int) -> str:
 def timeout_message(seconds: float) -> str:
     """What the job's error says when it ran longer than its scheduling.timeout."""
     return f"The job was stopped because it ran longer than its timeout of {seconds:g} seconds (jobSpec.scheduling.timeout)."
+
+
+def longest_wait(scheduling: Mapping[str, Any]) -> float:
+    """The seconds that a job waits for its machines at most: with the strategy FLEX_START a day, unless it says otherwise.
+
+    Source: the Scheduling message of the aiplatform v1 discovery document; 0 is for ever.
+    """
+    if scheduling.get("strategy") != "FLEX_START":
+        return math.inf
+    return float(scheduling.get("maxWaitDuration", "86400s").removesuffix("s")) or math.inf

@@ -15,7 +15,7 @@ from typing import Any
 from localcloud import filters
 from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import rfc3339
-from localcloud.jobs import log, states, store
+from localcloud.jobs import access, log, states, store
 from localcloud.jobs.training_input import JOB_ID, field_of, job_spec, violations
 from localcloud.regions import REGIONS
 from localcloud.services import logging
@@ -41,6 +41,8 @@ def create(call: Call) -> dict[str, Any]:
     job = call.body
     cloud = call.cloud
     spec = _checked_spec(call, job)
+    if reason := access.unknown_account(cloud, spec):
+        raise ApiError(403, "PERMISSION_DENIED", reason)
     body = {"jobSpec": spec, "trainingInput": job["trainingInput"], "labels": job.get("labels", {})}
     number = job["jobId"]
     with cloud.db.transaction():

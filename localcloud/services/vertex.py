@@ -16,7 +16,7 @@ from typing import Any
 from localcloud import filters, masks, moments
 from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import rfc3339
-from localcloud.jobs import log, states, store
+from localcloud.jobs import access, log, states, store
 from localcloud.regions import REGIONS
 from localcloud.services import logging, operations
 from localcloud.services.vertex_validation import check_custom_job
@@ -31,6 +31,8 @@ def create(call: Call) -> dict[str, Any]:
     location = _location(call, call.params["parent"])
     check_custom_job(call.body)
     cloud = call.cloud
+    if reason := access.unknown_account(cloud, call.body["jobSpec"]):
+        raise ApiError(403, "PERMISSION_DENIED", reason)
     with cloud.db.transaction():
         number = str(time.time_ns())
         store.insert_job(cloud.db, number, location, call.body, rfc3339(cloud.now()))

@@ -61,6 +61,12 @@ class Server:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)
+        accounts = "v1/projects/odcloud-local/serviceAccounts"
+        assert self.send("POST", accounts, {"accountId": "trainer"}).ok
+        roles = ("roles/storage.objectUser", "roles/logging.logWriter")
+        members = [f"serviceAccount:{JOB['jobSpec']['serviceAccount']}"]  # type: ignore[index]
+        policy = {"bindings": [{"role": role, "members": members} for role in roles]}
+        assert self.send("POST", "v1/projects/odcloud-local:setIamPolicy", {"policy": policy}).ok
 
     def close(self) -> None:
         self._server.should_exit = True
@@ -84,7 +90,7 @@ class Server:
         assert response.status_code == error["code"] >= 400
         return error["code"], error["status"], error
 
-    def send(self, verb: str, path: str, body: Any, **query: Any) -> requests.Response:
+    def send(self, verb: str, path: str, body: Any = None, **query: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.cloud.token}"}
         return requests.request(verb, f"{self.url}/{path}", json=body, params=query, headers=headers, timeout=30)
 

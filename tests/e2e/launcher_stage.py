@@ -152,8 +152,19 @@ class Stage:
         """The bucket with the program's package and its configuration."""
         google = self.session().google
         google.call("storage.buckets.insert", project="odcloud-local", body={"name": BUCKET})
+        self.give_account()
         google.upload(BUCKET, "packages/0/tiny-0.1.0.tar.gz", _package(), "application/gzip", if_generation=0)
         self.behave()
+
+    def give_account(self) -> None:
+        """The account that the stack's jobs run as, with what it needs."""
+        google = self.session().google
+        google.call("iam.projects.serviceAccounts.create", name="projects/odcloud-local", body={"accountId": "trainer"})
+        members = [f"serviceAccount:{self.outputs['service_account']}"]
+        bucket = {"bindings": [{"role": "roles/storage.objectUser", "members": members}]}
+        google.call("storage.buckets.setIamPolicy", bucket=BUCKET, body=bucket)
+        project = {"policy": {"bindings": [{"role": "roles/logging.logWriter", "members": members}]}}
+        google.call("cloudresourcemanager.projects.setIamPolicy", resource="odcloud-local", body=project)
 
     def behave(self, **behaviour: Any) -> None:
         """How the program is to behave from now on."""

@@ -13,6 +13,7 @@ from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.home import Home
 from localcloud.jobs import memory, states, store
 from localcloud.jobs.active import Patience
+from localcloud.jobs.launch import Host
 from localcloud.runner import JobRunner
 from localcloud.server import load_services
 
@@ -31,7 +32,7 @@ class Queue:
         self._numbers = iter(range(1000))
 
     def new_runner(self) -> JobRunner:
-        return JobRunner(self.cloud, Patience(success=1, terminate=1, failure=1, stop=1), capacity=2 * memory.MODEL_BYTES)
+        return JobRunner(self.cloud, Patience(success=1, terminate=1, failure=1, stop=1), host=Host(2 * memory.MODEL_BYTES))
 
     def submit(self, *counts: int) -> str:
         number = str(1000 + next(self._numbers))

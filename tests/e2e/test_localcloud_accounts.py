@@ -1,0 +1,220 @@
+"""Jobs with a service account of their own: real google-auth in a replica, and no more than the bindings give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from googleapiclient.errors import HttpError
+from test_localcloud_jobs import LocalCloud, number, sdist, until
+
+EMAIL = "trainer@odcloud-local.iam.gserviceaccount.com"
+MEMBER = f"serviceAccount:{EMAIL}"
+REACH = "roles/storage.objectUser"
+LOG = "roles/logging.logWriter"
+
+ASK = """
+import google.auth, google.auth.transport.requests, json, os, pathlib
+credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+session = google.auth.transport.requests.AuthorizedSession(credentials)
+url = os.environ["API_ENDPOINT_OVERRIDE"]
+upload = url + "/upload/storage/v1/b/{}/o?uploadType=media&name=answer"
+entry = {"logName": "projects/odcloud-local/logs/mine", "resource": {"type": "global"}, "textPayload": "by the replica"}
+BATCH = "--b\\r\\nContent-Type: application/http\\r\\n\\r\\nDELETE /storage/v1/b/other/o/secret HTTP/1.1\\r\\n\\r\\n--b--\\r\\n"
+answers = {
+    "read": session.get(url + "/storage/v1/b/jobs-bucket/o"),
+    "write": session.post(upload.format("jobs-bucket"), data=b"x"),
+    "log": session.post(url + "/v2/entries:write", json={"entries": [entry]}),
+    "read another": session.get(url + "/storage/v1/b/other/o/secret"),
+    "write another": session.post(upload.format("other"), data=b"x"),
+    "read another by its path": session.get(url + "/other/secret"),
+    "copy": session.post(url + "/storage/v1/b/other/o/secret/copyTo/b/jobs-bucket/o/stolen"),
+    "bucket": session.get(url + "/storage/v1/b/jobs-bucket"),
+    "account": session.post(url + "/v1/projects/odcloud-local/serviceAccounts", json={"accountId": "intruder"}),
+    "chaos": session.post(url + "/_chaos", json={"target": "storage", "kind": "503"}),
+    "job": session.get(url + "/v1/projects/odcloud-local/locations/us-central1/customJobs"),
+}
+print(json.dumps({"found": {
+    "project": project,
+    "email": credentials.service_account_email,
+    "token": credentials.token,
+    "buckets": sorted(path.name for path in pathlib.Path(os.environ["GCS_ROOT"]).iterdir()),
+    "codes": {what: answer.status_code for what, answer in answers.items()},
+    "told": {what: answer.json()["error"]["message"] for what, answer in answers.items() if not answer.ok},
+    "batch": session.post(url + "/batch/storage/v1", data=BATCH, headers={"Content-Type": "multipart/mixed; boundary=b"}).text,
+}}))
+import time; time.sleep(600)
+"""
+
+
+class Account:
+    """The account of the jobs, and what it may do."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.cloud = cloud
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {(cloud.home / 'token').read_text()}"
+        self.url = f"http://127.0.0.1:{cloud.port}"
+
+    def send(self, verb: str, path: str, body: Any) -> None:
+        answer = self.session.request(verb, f"{self.url}/{path}", json=body, timeout=30)
+        assert answer.ok, answer.text
+
+    def bind(self, *, bucket: str | None = REACH, project: str | None = LOG) -> None:
+        on_bucket = [{"role": bucket, "members": [MEMBER]}] if bucket else []
+        on_project = [{"role": project, "members": [MEMBER]}] if project else []
+        self.send("PUT", "storage/v1/b/jobs-bucket/iam", {"bindings": on_bucket})
+        self.send("POST", "v1/projects/odcloud-local:setIamPolicy", {"policy": {"bindings": on_project}})
+
+    def create(self, code: str) -> str:
+        return self.cloud.create([code], serviceAccount=EMAIL)
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    cloud = LocalCloud(tmp_path_factory.mktemp("cloud") / "home")
+    cloud.start()
+    account = Account(cloud)
+    account.send("POST", "v1/projects/odcloud-local/serviceAccounts", {"accountId": "trainer"})
+    for name in ("jobs-bucket", "other"):
+        account.send("POST", "storage/v1/b?project=odcloud-local", {"name": name})
+    sdist(cloud.home / "buckets/jobs-bucket/packages/probe-0.1.tar.gz", "import sys\nexec(sys.argv[1])\n")
+    (cloud.home / "buckets/other/secret").write_text("secret")
+    yield account
+    cloud.stop()
+
+
+def found(account: Account, name: str) -> dict[str, Any]:
+    """What a replica printed."""
+    entry = until(lambda: account.cloud.log(name, "AND jsonPayload.found:*"))[0]
+    answer: dict[str, Any] = entry["jsonPayload"]["found"]
+    return answer
+
+
+def test_google_auth_in_a_replica_acts_as_the_account_of_the_job(account: Account) -> None:
+    account.bind()
+    name = account.create(ASK)
+    answer = found(account, name)
+    assert (answer["project"], answer["email"]) == ("odcloud-local", EMAIL)
+    assert answer["buckets"] == ["jobs-bucket"]
+    allowed = {"read": 200, "write": 200, "log": 200}
+    assert answer["codes"] == {**dict.fromkeys(answer["codes"], 403), **allowed}
+    told = answer["told"]
+    assert told["read another"] == (
+        f"{EMAIL} does not have storage.objects.get access to gs://other. Permission 'storage.objects.get' denied on resource"
+        " (or it may not exist): bind roles/storage.objectViewer or roles/storage.objectUser or roles/storage.objectAdmin"
+        f" on gs://other to {MEMBER}."
+    )
+    assert "storage.objects.create" in told["write another"] and "gs://other" in told["write another"]
+    assert "iam.serviceAccounts.create" in told["account"]
+    assert (account.cloud.home / "buckets/jobs-bucket/answer").read_bytes() == b"x"
+    assert not (account.cloud.home / "buckets/other/answer").exists()
+    assert "storage.objects.delete" in answer["batch"] and "403 Forbidden" in answer["batch"]
+
+    bearer = {"Authorization": f"Bearer {answer['token']}"}
+    objects = f"{account.url}/storage/v1/b/jobs-bucket/o"
+    assert requests.get(objects, headers=bearer, timeout=30).status_code == 200
+    for wrong in (answer["token"][:-1] + "0", answer["token"].replace(".", ".9", 1), "..", f"{number(name)}.."):
+        if wrong != answer["token"]:
+            assert requests.get(objects, headers={"Authorization": f"Bearer {wrong}"}, timeout=30).status_code == 401
+    account.cloud.jobs.cancel(name=name).execute()
+    account.cloud.wait(name)
+    assert requests.get(objects, headers=bearer, timeout=30).status_code == 401
+
+
+def test_the_metadata_server_is_for_the_replicas_of_a_running_job(account: Account) -> None:
+    account.bind()
+    name = account.create("import os, time; print(os.environ['GCE_METADATA_HOST'], flush=True); time.sleep(600)")
+    host = until(lambda: account.cloud.texts(name, "workerpool0-0"))[0]
+    flavor = {"Metadata-Flavor": "Google"}
+    token = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
+
+    def code(url: str, **headers: str) -> int:
+        return requests.get(url, headers=headers, timeout=30).status_code
+
+    base = token.removesuffix("token")
+    assert requests.get(f"{base}email", headers=flavor, timeout=30).text == EMAIL
+    assert "cloud-platform" in requests.get(f"{base}scopes", headers=flavor, timeout=30).text
+    assert requests.get(token, headers=flavor, timeout=30).json()["token_type"] == "Bearer"
+    assert code(token) == code(token, **flavor, **{"X-Forwarded-For": "10.0.0.1"}) == 403
+    assert code(token, **flavor, Host="evil.example") == 403
+    assert code(f"{base}identity", **flavor) == 404
+    key = host.rpartition("/")[2]
+    for wrong in (key[:-1] + ("0" if key[-1] != "0" else "1"), key.replace(".", "x.", 1), "", number(name)):
+        assert code(token.replace(key, wrong), **flavor) == 403
+    account.cloud.jobs.cancel(name=name).execute()
+    account.cloud.wait(name)
+    assert code(token, **flavor) == 403
+
+
+@pytest.mark.parametrize(
+    ("taken", "permission", "role", "resource"),
+    [
+        ({"bucket": None}, "storage.objects.get", REACH, "gs://jobs-bucket"),
+        ({"project": None}, "logging.logEntries.create", LOG, "projects/odcloud-local"),
+    ],
+)
+def test_a_job_without_a_binding_fails_and_names_it(
+    account: Account, taken: dict[str, None], permission: str, role: str, resource: str
+) -> None:
+    account.bind(**taken)
+    job = account.cloud.wait(account.create("print('ran')"))
+    assert job["state"] == "JOB_STATE_FAILED"
+    message = job["error"]["message"]
+    assert job["error"]["code"] == 7
+    assert f"Permission '{permission}' denied" in message
+    assert role in message and message.endswith(f"on {resource} to {MEMBER}.")
+    account.bind()
+    assert account.cloud.wait(account.create("print('ran')"))["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_a_bucket_that_may_only_be_read_is_mounted_read_only(account: Account) -> None:
+    account.bind(bucket="roles/storage.objectViewer")
+    code = (
+        "import os, pathlib, sys\n"
+        "bucket = pathlib.Path(os.environ['GCS_ROOT']) / 'jobs-bucket'\n"
+        "print(sorted(path.name for path in bucket.iterdir()), flush=True)\n"
+        "(bucket / 'written').write_text('x')  # gs://jobs-bucket"
+    )
+    name = account.create(code)
+    job = account.cloud.wait(name)
+    assert "'packages'" in account.cloud.texts(name, "workerpool0-0")[0]
+    assert job["state"] == "JOB_STATE_FAILED"
+    message = job["error"]["message"]
+    assert "Read-only file system" in message
+    assert "Permission 'storage.objects.create' denied" in message and "roles/storage.objectUser" in message
+    assert not (account.cloud.home / "buckets/jobs-bucket/written").exists()
+    (warning,) = account.cloud.log(name, "AND severity=WARNING")
+    assert "storage.objects.create" in warning["textPayload"]
+
+
+def test_an_account_that_does_not_exist(account: Account) -> None:
+    with pytest.raises(HttpError, match="permission to act as service_account: none@") as caught:
+        account.cloud.create(["pass"], serviceAccount="none@odcloud-local.iam.gserviceaccount.com")
+    assert caught.value.resp.status == 403
+
+
+def test_a_job_without_an_account_sees_every_bucket(account: Account) -> None:
+    name = account.cloud.create([ASK])
+    answer = found(account, name)
+    assert answer["email"] == "service-100000000001@gcp-sa-aiplatform-cc.iam.gserviceaccount.com"
+    assert answer["buckets"] == ["jobs-bucket", "other"]
+    allowed = {what for what, code in answer["codes"].items() if code == 200}
+    assert allowed == {"read", "write", "log", "read another", "write another", "read another by its path", "copy"}
+    account.cloud.jobs.cancel(name=name).execute()
+    account.cloud.wait(name)
+
+
+def test_a_user_s_own_credentials_are_not_found_in_a_replica(account: Account) -> None:
+    code = (
+        "import google.auth, google.auth._cloud_sdk as sdk, json\n"
+        "print(json.dumps({'found': {'path': sdk.get_application_default_credentials_path(),"
+        " 'kind': type(google.auth.default()[0]).__module__}}))"
+    )
+    name = account.cloud.create([code])
+    answer = found(account, name)
+    assert answer["path"].startswith(str(account.cloud.home / "jobs")) and not Path(answer["path"]).exists()
+    assert answer["kind"] == "google.auth.compute_engine.credentials"
