@@ -98,12 +98,12 @@ class Job:
             **own,
             **variables,
         }
-        with _on_cpus(cpus, row.port):
+        with on_cpus(cpus, row.port):
             return replica.spawn(command, folder, variables, marker)
 
 
 @contextmanager
-def _on_cpus(count: int | None, place: int) -> Iterator[None]:
+def on_cpus(count: int | None, place: int) -> Iterator[None]:
     """Processes started in the block run on so many of this machine's CPUs, different ones for each `place`.
 
     Where there are no more than that, or the system cannot bind processes, on all.

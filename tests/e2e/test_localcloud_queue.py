@@ -11,13 +11,17 @@ from test_localcloud_jobs import pool_of, sdist, until
 
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.home import Home
-from localcloud.jobs import memory, states, store
+from localcloud.jobs import machines, memory, states, store
 from localcloud.jobs.active import Patience
 from localcloud.jobs.launch import Host
 from localcloud.runner import JobRunner
 from localcloud.server import load_services
 
-WAIT = "import os, time\nwhile not os.path.exists({path!r}): time.sleep(0.05)"
+SMALL = Host(2 * memory.MODEL_BYTES)
+WAIT = (
+    "import os, time; print('GPUs', os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)\n"
+    "while not os.path.exists({path!r}): time.sleep(0.05)"
+)
 
 
 class Queue:
@@ -31,13 +35,23 @@ class Queue:
         self.runner = self.new_runner()
         self._numbers = iter(range(1000))
 
-    def new_runner(self) -> JobRunner:
-        return JobRunner(self.cloud, Patience(success=1, terminate=1, failure=1, stop=1), host=Host(2 * memory.MODEL_BYTES))
+    def new_runner(self, host: Host = SMALL) -> JobRunner:
+        return JobRunner(self.cloud, Patience(success=1, terminate=1, failure=1, stop=1), host)
 
-    def submit(self, *counts: int) -> str:
+    def abandon(self) -> None:
+        """The runner's thread ends as if it were killed: what it started runs on."""
+        self.runner._finished = lambda: True  # type: ignore[method-assign]
+        self.runner._requests.put(None)
+        self.runner._thread.join()
+
+    def submit(self, *counts: int, gpus: int = 0, code: str | None = None, **scheduling: str) -> str:
         number = str(1000 + next(self._numbers))
-        code = WAIT.format(path=str(self.cloud.home / f"release-{number}"))
-        body = {"displayName": "queued", "jobSpec": {"workerPoolSpecs": [pool_of([code] * count) for count in counts]}}
+        code = code or WAIT.format(path=str(self.cloud.home / f"release-{number}"))
+        pools = [pool_of([code] * count) for count in counts]
+        for pool in pools:
+            if gpus:
+                pool["machineSpec"] |= {"acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": gpus}
+        body = {"displayName": "queued", "jobSpec": {"workerPoolSpecs": pools, "scheduling": scheduling}}
         store.insert_job(self.cloud.db, number, "us-central1", body, rfc3339(self.cloud.now()))
         self.runner.submit(number)
         return number
@@ -111,3 +125,87 @@ def test_the_queue_outlives_the_server_and_ends_with_it(queue: Queue) -> None:
     assert queue.state(numbers[3]) == states.QUEUED
     queue.runner.stop()
     assert [queue.state(number) for number in numbers[1:]] == [states.CANCELLED] * 3
+
+
+def test_a_job_waits_no_longer_than_it_wants_to(queue: Queue) -> None:
+    queue.runner.start()
+    first = queue.submit(1, 3, 1)
+    queue.until(first, states.RUNNING)
+    impatient = queue.submit(1, strategy="FLEX_START", maxWaitDuration="1s")
+    patient = queue.submit(1, maxWaitDuration="1s")
+    queue.until(impatient, states.EXPIRED)
+    row = store.job(queue.cloud.db, impatient)
+    assert row is not None and "maxWaitDuration" in row["error"] and row["end_time"] and not row["start_time"]
+    assert queue.state(patient) == states.QUEUED
+    queue.release(first)
+    queue.release(patient)
+
+
+def test_no_gpu_has_two_replicas_not_even_of_two_servers(queue: Queue) -> None:
+    """The GPUs are names here: no driver is asked, and the replicas tell what they see."""
+
+    def seen(number: str) -> list[str]:
+        return until(lambda: sorted(line for line in queue.said(number) if line.startswith("GPUs")))
+
+    host = Host(20 * memory.MODEL_BYTES, ["GPU-a", "GPU-b", "GPU-c"])
+    queue.runner = queue.new_runner(host)
+    queue.runner.start()
+    pair, none = queue.submit(1, 1, gpus=1), queue.submit(1)
+    until(lambda: len(seen(pair)) == 2)
+    assert (seen(pair), seen(none)) == (["GPUs GPU-a", "GPUs GPU-b"], ["GPUs "])
+    second, greedy = queue.submit(1, gpus=2), queue.submit(1, 1, gpus=2)
+    until(lambda: any("Job is queued: it needs 3 GPUs, of which 1 are free" in line for line in queue.said(greedy)))
+    assert [queue.state(number) for number in (second, greedy)] == [states.QUEUED] * 2
+
+    queue.abandon()
+    queue.runner = queue.new_runner(host)
+    queue.runner.start()
+    queue.release(none)
+    assert queue.state(second) == states.QUEUED
+    queue.release(pair)
+    assert seen(second) == ["GPUs GPU-a,GPU-b"]
+    assert queue.state(greedy) == states.QUEUED
+    queue.release(second)
+    until(lambda: len(seen(greedy)) == 2)  # four are asked for, and three are there
+    assert seen(greedy) == ["GPUs GPU-a,GPU-b", "GPUs GPU-c"]
+    assert any("asks for 4 GPUs, of which this machine gives it 3" in line for line in queue.said(greedy))
+    queue.release(greedy)
+
+
+def test_a_replica_over_its_memory_is_stopped_and_the_job_says_so(queue: Queue) -> None:
+    queue.runner = queue.new_runner(Host(memory.GIB // 4))
+    queue.runner.start()
+    number = queue.submit(1, code="import time; print('growing', flush=True); held = b'x' * (400 * 2**20); time.sleep(600)")
+    queue.until(number, states.FAILED)
+    row = store.job(queue.cloud.db, number)
+    assert row is not None
+    message = json.loads(row["error"])["message"]
+    began = (
+        "The replica workerpool0-0 ran out-of-memory and exited with a non-zero status of 137(SIGKILL). It took 0.4 GiB, and"
+    )
+    assert message == f"{began} this machine has 0.2 GiB for jobs.\ngrowing"
+    (replica,) = store.replicas(queue.cloud.db, number)
+    assert (replica.exit_code, replica.restarts) == (137, 0)
+
+
+def test_when_the_machine_is_full_the_largest_replica_is_stopped(queue: Queue) -> None:
+    queue.runner = queue.new_runner(Host(memory.GIB // 2))
+    queue.runner.start()
+    sizes = "(300 if os.environ['CLUSTER_SPEC'].count('\"type\": \"workerpool1\"') else 230)"
+    number = queue.submit(1, 1, code=f"import os, time; held = b'x' * ({sizes} * 2**20); time.sleep(600)")
+    queue.until(number, states.FAILED)
+    row = store.job(queue.cloud.db, number)
+    assert row is not None
+    message = json.loads(row["error"])["message"]
+    assert message.startswith("The replica workerpool1-0 ran out-of-memory") and "used up the 0.5 GiB" in message
+
+
+def test_a_replica_over_its_disk_is_stopped_and_the_job_says_so(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "GIB", 2**20)  # a disk of 100 MiB
+    monkeypatch.setattr("localcloud.runner.DISK_POLL", 0.5)
+    queue.runner.start()
+    code = "import os, time; os.posix_fallocate(os.open('big', os.O_CREAT | os.O_WRONLY), 0, 200 * 2**20); time.sleep(600)"
+    number = queue.submit(1, code=code)
+    queue.until(number, states.FAILED)
+    row = store.job(queue.cloud.db, number)
+    assert row is not None and "workerpool0-0 ran out-of-disk and exited" in row["error"] and "bootDiskSizeGb" in row["error"]

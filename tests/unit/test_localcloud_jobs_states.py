@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from localcloud.jobs import states
@@ -33,6 +35,32 @@ def test_scheduling_options() -> None:
         states.decide(137, replica_restarts=0, job_restarts=0, restart_job_on_worker_restart=True, disable_retries=True)
         is Decision.FAIL_JOB
     )
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 143])
+def test_a_pre_emption_is_always_followed_by_a_restart(exit_code: int) -> None:
+    spent = {"replica_restarts": states.MAX_REPLICA_RESTARTS, "job_restarts": states.MAX_JOB_RESTARTS, "preempted": True}
+    assert states.decide(exit_code, **spent) is Decision.RESTART_REPLICA
+    assert states.decide(exit_code, **spent, restart_job_on_worker_restart=True) is Decision.RESTART_JOB
+    assert states.decide(143, **spent, disable_retries=True) is Decision.FAIL_JOB
+
+
+def test_what_is_used_up_stays_used_up() -> None:
+    assert states.decide(137, replica_restarts=0, job_restarts=0, stopped=True) is Decision.FAIL_JOB
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "seconds"),
+    [
+        ({}, math.inf),
+        ({"maxWaitDuration": "60s"}, math.inf),
+        ({"strategy": "FLEX_START"}, 86400),
+        ({"strategy": "FLEX_START", "maxWaitDuration": "1.5s"}, 1.5),
+        ({"strategy": "FLEX_START", "maxWaitDuration": "0s"}, math.inf),
+    ],
+)
+def test_how_long_a_job_waits(scheduling: dict[str, str], seconds: float) -> None:
+    assert states.longest_wait(scheduling) == seconds
 
 
 def test_messages() -> None:
