@@ -187,7 +187,12 @@ def states(findings: list[dict[str, Any]]) -> dict[str, str]:
 
 def test_a_doctor_without_much_to_go_on(stage: Stage) -> None:
     """The stage's account and data do not exist, and its configuration is no pipeline configuration."""
-    done = stage.run("doctor", "--config", "job.yaml", "--format", "json")
+    stage.import_stack("poor", {**stage.outputs, "service_account": "none@odcloud-local.iam.gserviceaccount.com"})
+    try:
+        done = stage.run("doctor", "--config", "job.yaml", "--format", "json")
+        text = stage.run("doctor", "--config", "job.yaml")
+    finally:
+        stage.pulumi("stack", "select", "stage")
     assert done.returncode == 1 and done.stderr == ""
     findings = json.loads(done.stdout)
     assert states(findings) == {
@@ -214,7 +219,6 @@ def test_a_doctor_without_much_to_go_on(stage: Stage) -> None:
     assert told["APIs"]["fix"].startswith("gcloud services enable aiplatform.googleapis.com")
     assert "gs://stage/config/pipeline.config" in told["data"]["text"]
     assert all(one["fix"] for one in findings if one["state"] == "error")
-    text = stage.run("doctor", "--config", "job.yaml")
     assert text.returncode == 1
     assert "ERROR    trainer's account" in text.stdout and "mend it: pulumi refresh && pulumi up" in text.stdout
 
