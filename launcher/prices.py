@@ -2,7 +2,7 @@
 
 Catalogue: `cloudbilling.services.skus.list` of Compute Engine, whose prices Vertex AI's training asks plus a fee (see
 prices.yaml). A SKU's description names what it is: "N1 Predefined Instance Core running in Americas", "Spot Preemptible N1
-Predefined Instance Ram running in Americas", "Nvidia Tesla T4 GPU running in Iowa", "SSD backed PD Capacity".
+Predefined Instance Ram running in Americas", "Nvidia Tesla T4 GPU running in Iowa", "SSD backed PD Capacity". C2 and M1 are called by what they are good for.
 """
 
 from __future__ import annotations
@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 
 COMPUTE_ENGINE = "services/6F81-5844-456A"
 """Compute Engine in the catalogue."""
-_DISKS = {"Storage PD Capacity": "pd-standard", "Balanced PD Capacity": "pd-balanced", "SSD backed PD Capacity": "pd-ssd"}
-_PART = re.compile(r"(Spot Preemptible )?(\w+|Compute optimized) (?:(?:Predefined |AMD )?Instance )?(Core|Ram) running in .+")
+_DISKS = {
+    "Storage PD Capacity": "pd-standard",
+    "Balanced PD Capacity": "pd-balanced",
+    "SSD backed PD Capacity": "pd-ssd",
+    "Hyperdisk Balanced Capacity": "hyperdisk-balanced",
+}
+_NAMES = {"Compute optimized": "c2", "Memory-optimized": "m1"}
+_PART = re.compile(
+    rf"(Spot Preemptible )?(\w+|{'|'.join(_NAMES)}) (?:(?:Predefined |AMD )?Instance )?(Core|Ram) running in .+"
+)
 _GPU = re.compile(r"Nvidia (.+?) GPU (attached to Spot Preemptible VMs )?running in .+")
 
 
@@ -133,7 +141,7 @@ def parsed(skus: Iterable[Mapping[str, Any]], region: str, date: str) -> Prices:
         if price is None or usage not in ("OnDemand", "Preemptible"):
             continue
         if part := _PART.fullmatch(text):
-            family = "c2" if part[2] == "Compute optimized" else part[2].lower()
+            family = _NAMES.get(part[2], part[2].lower())
             name = (family, "core" if part[3] == "Core" else "memory")
             (spot_families if part[1] else families)[name] = price
         elif part := _GPU.fullmatch(text):

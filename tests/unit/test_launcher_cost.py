@@ -57,9 +57,43 @@ def test_pools_accelerators_and_disks_are_multiplied() -> None:
     assert found.hourly == pytest.approx(sum(item.dollars for item in found.items))
 
 
+# The SKUs of a Vertex AI bill: $11.2660332 a GPU, $0.0293227 a core, $0.0025534 a GB; and Compute Engine's sums for the others.
+@pytest.mark.parametrize(
+    ("machine", "price"),
+    [
+        ("a3-highgpu-8g", 8 * 11.2660332 + 208 * 0.0293227 + 1872 * 0.0025534),
+        ("a2-highgpu-1g", 3.673385 * 1.15),
+        ("m1-ultramem-40", (40 * 0.0348 + 961 * 0.0051) * 1.15),
+    ],
+)
+def test_a_large_machine_with_its_accelerators(machine: str, price: float) -> None:
+    made, _ = machines.machine(machine)
+    job = body((machine, 1))
+    if made.accelerator_type:
+        accelerators = {"acceleratorType": made.accelerator_type, "acceleratorCount": made.accelerator_count}
+        job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] |= accelerators
+    *parts, disk = cost.estimate(job, prices.listed()).items
+    assert sum(item.dollars for item in parts) == pytest.approx(price, rel=1e-5)
+    assert disk.what == "100 GiB pd-ssd"
+
+
+def test_every_machine_and_disk_that_may_be_asked_for_has_a_price() -> None:
+    known = prices.listed()
+    unpriced = [name for name in machines.names() if not _priced(known, machines.machine(name)[0].machine_type)]
+    assert unpriced == ["cloud_tpu"]
+    assert all(known.disk(kind) for kind in ("pd-ssd", "pd-standard", "hyperdisk-balanced"))
+
+
+def _priced(known: prices.Prices, machine: str) -> bool:
+    try:
+        return known.machine(machine, False)[0] > 0
+    except UserError:
+        return False
+
+
 def test_an_unknown_type_is_named() -> None:
-    with pytest.raises(UserError, match=r"no price known of machine type m1-ultramem-40 in launcher/prices.yaml \(\d{4}-"):
-        cost.estimate(body(("m1-ultramem-40", 1)), prices.listed())
+    with pytest.raises(UserError, match=r"no price known of machine type cloud-tpu in launcher/prices.yaml \(\d{4}-"):
+        cost.estimate(body(("cloud-tpu", 1)), prices.listed())
     job = body(("n1-standard-8", 1))
     job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] = "TPU_V2"
     with pytest.raises(UserError, match="no price known of accelerator TPU_V2"):
@@ -99,13 +133,16 @@ def test_the_catalogue_is_read() -> None:
             sku("Nvidia Tesla T4 GPU running in Americas", 1.25),
             sku("Nvidia Tesla T4 GPU attached to Spot Preemptible VMs running in Americas", 0.2, "Preemptible"),
             sku("Compute optimized Core running in Americas", 0.03),
+            sku("Memory-optimized Instance Ram running in Americas", 0.006),
+            sku("M3 Memory-optimized Instance Ram running in Americas", 0.007),
+            sku("Memory Optimized Upgrade Premium for Memory-optimized Instance Ram running in Americas", 0.001),
             sku("SSD backed PD Capacity", 0.2),
             {"description": "without a price", "category": {"usageType": "OnDemand"}, "serviceRegions": ["us-central1"]},
         ],
         "us-central1",
         "2030-01-01",
     )
-    assert found.families == {("n1", "core"): 0.04, ("n1", "memory"): 0.005, ("c2", "core"): 0.03}
+    assert found.families == {("n1", "core"): 0.04, ("n1", "memory"): 0.005, ("c2", "core"): 0.03, ("m1", "memory"): 0.006}
     assert found.accelerators == {"NVIDIA_TESLA_T4": 1.25}
     job = body(("n1-standard-4", 2), strategy="SPOT")
     job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] |= {"acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 1}
