@@ -29,17 +29,25 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print the request
 
 
 def job_options(command: _Command) -> _Command:
-    """The flags that go before the job file; their names are the keys of overrides.py."""
-    options = (
+    """The flags that go before a training's job file; their names are the keys of overrides.py."""
+    sizes = (
         click.option("--workers", metavar="N", help="Number of workers."),
         click.option("--parameter-servers", metavar="N", help="Number of parameter servers."),
+    )
+    return _with(sizes, program_options(command))
+
+
+def program_options(command: _Command) -> _Command:
+    """The flags that go before any job file."""
+    options = (
         click.option("--pipeline-config", metavar="gs://…", help="The pipeline configuration."),
         click.option("--python-module", metavar="MODULE", help="The module to run."),
         click.option("--executor-image", metavar="IMAGE", help="The prebuilt image that runs the Python packages."),
-        click.option("--image", metavar="IMAGE", help="An image of your own, instead of packages."),
+        click.option("--image", metavar="IMAGE", help="An image of your own, whose program runs instead of packages."),
         click.option("--service-account", metavar="EMAIL", help="The account that the job runs as."),
         click.option("--network", metavar="NAME", help="projects/NUMBER/global/networks/NAME."),
         click.option("--tensorboard", metavar="NAME", help="projects/PROJECT/locations/REGION/tensorboards/NUMBER."),
+        click.option("--kms-key", metavar="NAME", help="The Cloud KMS key that encrypts the job: projects/…/cryptoKeys/KEY."),
         click.option("--enable-web-access/--no-enable-web-access", default=None, help="Interactive shells into the replicas."),
         click.option("--strategy", metavar="NAME", help="STANDARD, SPOT or FLEX_START."),
         click.option("--timeout", metavar="DURATION", help="Longest run time, e.g. 43200s."),
@@ -49,8 +57,17 @@ def job_options(command: _Command) -> _Command:
             default=None,
             help="Restart the whole job when one replica is restarted.",
         ),
+        click.option(
+            "--any-machine-type/--only-known-machine-types",
+            default=None,
+            help="Pass on machine types that are not known here, for Google to judge.",
+        ),
         click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the job; may be repeated."),
     )
+    return _with(options, command)
+
+
+def _with(options: tuple[_Command, ...], command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
@@ -191,13 +208,14 @@ def train(
 @click.option(
     "--hours", type=float, metavar="H", help="Price of so many hours; by default of the job's timeout, if it has one."
 )
+@job_options
 @stack_option
 @format_option
-def cost(config: Path, hours: float | None, stack: str | None, form: str) -> int:
+def cost(config: Path, hours: float | None, stack: str | None, form: str, **flags: Any) -> int:
     """Price a training job: machines, accelerators and disks, by Google's catalogue or by a dated table."""
     from launcher import quote
 
-    return quote.quote(config, hours, stack, form)
+    return quote.quote(config, hours, stack, form, flags)
 
 
 @odcloud.command()
@@ -219,16 +237,32 @@ def resubmit(run: str, new: str | None, stack: str | None, follow: bool, dry_run
 
 
 @odcloud.command("eval")
+@click.option("--config", type=click.Path(path_type=Path), help="The evaluation's own job file, with one machine: the chief.")
 @click.option("--run", metavar="RUN", help="The run to evaluate; by default the newest.")
+@click.option("--explain", is_flag=True, help="Show each value of the job and where it comes from; send nothing.")
+@program_options
 @stack_option
 @follow_option
 @dry_run_option
 @format_option
-def evaluate(run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
-    """Evaluate a run's checkpoints on held-out images."""
+def evaluate(
+    config: Path | None,
+    run: str | None,
+    explain: bool,
+    stack: str | None,
+    follow: bool,
+    dry_run: bool,
+    form: str,
+    **flags: Any,
+) -> int:
+    """Evaluate a run's checkpoints on held-out images.
+
+    Each value of the job is the flag's, else the environment's (as for train, so that ODCLOUD_IMAGE pins both; the module is
+    ODCLOUD_EVAL_PYTHON_MODULE), else the job file's, else the stack's, else the default; --explain shows which.
+    """
     from launcher import launch
 
-    return launch.evaluate(run, stack, follow, dry_run, form)
+    return launch.evaluate(config, run, stack, follow, dry_run, form, explain, flags)
 
 
 @odcloud.command(short_help="Metrics, curves and detections of a run as one page.")
@@ -246,16 +280,17 @@ def report(run: str | None, stack: str | None, output: Path | None, form: str) -
 @odcloud.command()
 @click.option("--config", type=click.Path(path_type=Path), help="The job file; without it what depends on the job is skipped.")
 @click.option("--run", metavar="RUN", help="The run to go on with; by default a new one.")
+@job_options
 @stack_option
 @format_option
-def doctor(config: Path | None, run: str | None, stack: str | None, form: str) -> int:
+def doctor(config: Path | None, run: str | None, stack: str | None, form: str, **flags: Any) -> int:
     """Check what can be known before money is spent; exit code 1 if a job would fail.
 
     Each check is ok, a warning, an error or skipped (the reason is told), and names the command that mends it.
     """
     from launcher.doctor import command
 
-    return command.doctor(config, run, stack, form)
+    return command.doctor(config, run, stack, form, flags)
 
 
 @odcloud.command()

@@ -104,6 +104,8 @@ class _Job:
     network: str | None = None
     tensorboard: str | None = None
     enable_web_access: bool | None = None
+    kms_key: str | None = None
+    """Resource name of the Cloud KMS key that encrypts the job."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,13 @@ class TrainingJob(_Job):
     """A chief and, when training is distributed, workers and parameter servers."""
 
     kind: ClassVar[str] = "train"
+
+
+@dataclass(frozen=True)
+class ProgramJob(TrainingJob):
+    """A job of the old command line: any program, with folders of its own, and no run of the stack that could be evaluated."""
+
+    kind: ClassVar[str] = "job"
 
 
 @dataclass(frozen=True)
@@ -122,12 +131,12 @@ class EvaluationJob(_Job):
 
 @dataclass(frozen=True)
 class RecordedJob:
-    """A training job as the record of an earlier launch has it: `body` is the request itself, rendered."""
+    """A job as the record of an earlier launch has it: `body` is the request itself, rendered."""
 
     run: str
     display_name: str
     body: Mapping[str, Any]
-    kind: ClassVar[str] = "train"
+    kind: str = "train"
 
 
 def evaluation_name(run: str) -> str:

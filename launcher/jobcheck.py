@@ -16,7 +16,7 @@ DEFAULT_MACHINE = "n1-standard-4"
 _ATTACHED = ("NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100", "NVIDIA_TESLA_V100", "NVIDIA_TESLA_P4", "NVIDIA_TESLA_T4")
 # The service sets these in each replica, over whatever a job says.
 _RESERVED = ("TF_CONFIG", "CLUSTER_SPEC")
-_RESERVED_LABELS = ("odcloud-run", "odcloud-kind")
+_RESERVED_LABELS = ("odcloud-run", "odcloud-kind", "odcloud-launch")
 _PACKAGE_FIELDS = ("packageUris", "pythonModule", "executorImageUri")
 
 
@@ -43,7 +43,7 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
         raise UserError(f"{place(location)}: {message}")
     pools, warnings = [], []
     for index, one in enumerate(given):
-        machine, warning = _machine(one, ("workerPools", index), place)
+        machine, warning = _machine(one, ("workerPools", index), place, bool(job.anyMachineType))
         disk = Disk(one.bootDiskType, one.bootDiskSizeGb) if one.bootDiskType or one.bootDiskSizeGb else None
         affinity = one.reservationAffinity
         reservation = Reservation(affinity.reservationAffinityType, affinity.key, affinity.values or ()) if affinity else None
@@ -197,13 +197,13 @@ def _refused_program(
             yield (*at, "env", name), "the service sets this variable itself in every replica; use another name"
 
 
-def _machine(pool: WorkerPool, at: tuple[Any, ...], place: Any) -> tuple[Machine, str | None]:
+def _machine(pool: WorkerPool, at: tuple[Any, ...], place: Any, unlisted: bool) -> tuple[Machine, str | None]:
     """A pool's machine with its accelerators. Raises UserError."""
     try:
-        machine, warning = machines.machine(pool.machineType)
+        machine, warning = machines.machine(pool.machineType, unlisted=unlisted)
     except KeyError:
-        near = ", ".join(machines.near(pool.machineType))
-        raise UserError(f"{place((*at, 'machineType'))}: unknown machine type {pool.machineType!r}; near it: {near}") from None
+        said = machines.unknown(pool.machineType, "--any-machine-type (in a native job file anyMachineType: true)")
+        raise UserError(f"{place((*at, 'machineType'))}: {said}") from None
     if not pool.acceleratorType:
         return machine, warning
     asked = Machine(machine.machine_type, pool.acceleratorType, pool.acceleratorCount or 1)

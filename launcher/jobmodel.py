@@ -62,6 +62,7 @@ Image = Annotated[str, Field(strict=True, pattern=r"^[^\s]+$")]
 Email = Annotated[str, Field(strict=True, pattern=r"^[^@\s]+@[^@\s]+$")]
 Network = Annotated[str, Field(strict=True, pattern=r"^projects/[^/\s]+/global/networks/[^/\s]+$")]
 Tensorboard = Annotated[str, Field(strict=True, pattern=r"^projects/[^/\s]+/locations/[^/\s]+/tensorboards/[^/\s]+$")]
+KmsKey = Annotated[str, Field(strict=True, pattern=r"^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$")]
 Variable = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Value = Annotated[str, Field(strict=True)]
 Role = Literal["chief", "worker", "ps", "evaluator"]
@@ -79,6 +80,7 @@ SHAPES = {
     "serviceAccount": "a service account's email address",
     "network": "projects/NUMBER/global/networks/NAME",
     "tensorboard": "projects/PROJECT/locations/REGION/tensorboards/NUMBER",
+    "kmsKeyName": "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY",
 }
 """What a field's pattern asks for, in words; every other pattern is a gs:// address."""
 
@@ -172,6 +174,12 @@ class NativeJob(ProgramFields):
     network: Network | None = Field(default=None, description="The VPC network that the job is peered to.")
     tensorboard: Tensorboard | None = Field(default=None, description="The Vertex AI TensorBoard that events are uploaded to.")
     enableWebAccess: Flag | None = Field(default=None, description="Allow interactive shells into the replicas.")
+    kmsKeyName: KmsKey | None = Field(
+        default=None, description="The key of Cloud KMS that encrypts the job, Vertex AI's encryptionSpec.kmsKeyName."
+    )
+    anyMachineType: Flag | None = Field(
+        default=None, description="Pass on machine types that odcloud has no entry of, for Google to judge."
+    )
     scheduling: Scheduling = Field(default=Scheduling(), description="Queueing, restarts, limits of time.")
     labels: Labels = Field(default={}, description="Labels of the job, beside the stack's.")
 
@@ -180,6 +188,16 @@ class OldScheduling(_Strict):
     """ML Engine's limits of time."""
 
     maxRunningTime: Duration | None = Field(default=None, description="Longest run time, e.g. 43200s.")
+    maxWaitTime: Duration | None = Field(default=None, description="No effect: custom jobs wait until quota allows.")
+    priority: Annotated[int, Field(strict=True)] | None = Field(
+        default=None, description="No effect: custom jobs know no priority."
+    )
+
+
+class OldEncryption(_Strict):
+    """ML Engine's `EncryptionConfig`."""
+
+    kmsKeyName: KmsKey
 
 
 class OldAccelerator(_Strict):
@@ -234,12 +252,14 @@ class TrainingInput(_Strict):
     serviceAccount: Email | None = None
     network: Network | None = None
     enableWebAccess: Flag | None = None
+    encryptionConfig: OldEncryption | None = None
+    useChiefInTfConfig: Flag | None = Field(default=None, description="No effect: it is chief today, always.")
 
 
 class OldJob(_Strict):
     """A job file in the old page's form."""
 
-    trainingInput: TrainingInput
+    trainingInput: TrainingInput = Field(default_factory=TrainingInput)
     labels: Labels = {}
 
 

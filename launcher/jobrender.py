@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from launcher import machines
 from launcher.job import Container, Pool, Program, TrainingJob
 
 
@@ -25,6 +26,8 @@ def document(job: TrainingJob) -> dict[str, Any]:
         "network": job.network,
         "tensorboard": job.tensorboard,
         "enableWebAccess": job.enable_web_access,
+        "kmsKeyName": job.kms_key,
+        "anyMachineType": True if any(not machines.known(pool.machine.machine_type) for pool in job.pools) else None,
         "scheduling": _given(
             strategy=scheduling.strategy,
             timeout=scheduling.timeout,

@@ -14,13 +14,13 @@ from launcher.errors import UserError
 from launcher.logs import Entry, Reader, clean, moment
 from launcher.logs import since as log_since
 from launcher.screen import screen
-from launcher.session import connect
+from launcher.session import Session, connect
 from launcher.view import View, duration
 
 
 def show_list(stack: str | None, form: str) -> int:
     """The stack's jobs that odcloud launched, the newest first."""
-    found = [job for job in connect(stack).jobs() if vertex.run(job)]
+    found = [job for job in connect(stack).jobs_everywhere() if vertex.run(job)]
     if form == "json":
         print(json.dumps([_row(job) for job in found], indent=2))
         return 0
@@ -28,10 +28,12 @@ def show_list(stack: str | None, form: str) -> int:
         print("no jobs yet; launch one with `odcloud train --config JOB.yaml`", file=sys.stderr)
         return 0
     now = datetime.now(timezone.utc)
-    rows = [("JOB", "RUN", "KIND", "STATE", "REPLICAS", "AGE")]
+    abroad = len({vertex.region(job) for job in found}) > 1
+    rows = [("JOB", "RUN", "KIND", "STATE", "REPLICAS", "AGE", *(("REGION",) if abroad else ()))]
     for job in found:
         row, age = _row(job), duration(max(0.0, (now - moment(job["createTime"])).total_seconds()))
-        rows.append((row["job"], row["run"], row["kind"], row["state"], str(row["replicas"]), age))
+        where = (row["region"],) if abroad else ()
+        rows.append((row["job"], row["run"], row["kind"], row["state"], str(row["replicas"]), age, *where))
     _table(rows)
     return 0
 
@@ -42,6 +44,7 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
         "run": vertex.run(job),
         "kind": vertex.kind(job) or "",
         "name": job.get("displayName"),
+        "region": vertex.region(job),
         "state": vertex.state(job),
         "replicas": len(vertex.tasks(job)),
         "createTime": job.get("createTime"),
@@ -52,12 +55,11 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
 
 def show(text: str, stack: str | None, form: str) -> int:
     """One job with its replicas."""
-    session = connect(stack)
-    view = watch.snapshot(session, session.find(text))
+    session, job = _found(text, stack)
+    view = watch.snapshot(session, job)
     if form == "json":
         print(json.dumps(view.facts(), indent=2))
         return 0
-    job = view.job
     print(watch.verdict(view))
     for label, value in (("run", vertex.run(job)), ("created", job.get("createTime")), ("started", job.get("startTime"))):
         print(f"  {label:8} {value or '-'}")
@@ -77,11 +79,17 @@ def show(text: str, stack: str | None, form: str) -> int:
     return 0
 
 
+def _found(text: str, stack: str | None) -> tuple[Session, dict[str, Any]]:
+    """A job, and the session of the region that it is in."""
+    session = connect(stack)
+    job = session.find(text)
+    return session.of(job), job
+
+
 def logs(text: str, replica: str | None, follow: bool, since: str | None, stack: str | None, form: str) -> int:
     """A job's log, of all replicas or of one, from a time on; with `follow` until the job ends."""
     start = log_since(since, datetime.now(timezone.utc)) if since else None
-    session = connect(stack)
-    job = session.find(text)
+    session, job = _found(text, stack)
     task = _task(replica, job) if replica else None
     reader = Reader(session, job, task, start)
     while True:
@@ -115,8 +123,7 @@ def _print_entry(entry: Entry, form: str) -> None:
 
 def wait(text: str, stack: str | None, form: str) -> int:
     """Waits for a job's end; 0 if it succeeded, else 1 with the last lines of the replica that failed first."""
-    session = connect(stack)
-    job = session.find(text)
+    session, job = _found(text, stack)
     display = screen()
     try:
         view = watch.follow(session, job, display)
@@ -132,8 +139,7 @@ def wait(text: str, stack: str | None, form: str) -> int:
 
 def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
     """Cancels a job and waits until it is; a job that has ended is left as it is."""
-    session = connect(stack)
-    job = session.find(text)
+    session, job = _found(text, stack)
     number = vertex.number(job)
     if vertex.state(job) not in vertex.ENDED:
         session.cancel(number)
@@ -155,7 +161,7 @@ def delete(texts: Sequence[str], stack: str | None, form: str) -> int:
         states = ", ".join(f"job {number} is {vertex.state(found[number])}" for number in active)
         raise UserError(f"{states}: only jobs that have ended can be deleted; first `odcloud jobs cancel {active[0]}`")
     for number, job in found.items():
-        session.delete(number)
+        session.of(job).delete(number)
         if form == "text":
             print(f"deleted {job.get('displayName')} (job {number})")
     if form == "json":

@@ -12,48 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher import machines, runs, vertex
+from launcher import runs, vertex
 from launcher.errors import UserError
-from launcher.job import EvaluationJob, Pool, PythonPackage, TrainingJob, evaluation_name
-from launcher.session import Session, attach, connect
-from launcher.stack import Question, module
+from launcher.job import EvaluationJob, TrainingJob
+from launcher.session import Session, attach
+from launcher.stack import Question
 
 if TYPE_CHECKING:
-    from infra.outputs import StackOutputs
-    from launcher.jobfile import JobFile
+    from launcher.resolve import Row
     from launcher.view import View
-
-
-def training(outputs: StackOutputs, file: JobFile, run: str) -> TrainingJob:
-    """The training job of a run: what flags, environment and job file say, then the stack. Raises UserError."""
-    from launcher import resolve
-
-    return resolve.training(outputs, file, run).job
-
-
-def evaluation(outputs: StackOutputs, run: str) -> EvaluationJob:
-    """The job that evaluates a run's checkpoints, on one machine. Raises UserError."""
-    eval_dir = f"{outputs.eval_dir}/{run}"
-    machine, _ = machines.machine("standard")
-    return EvaluationJob(
-        run=run,
-        display_name=evaluation_name(run),
-        region=outputs.region,
-        pools=(Pool("chief", machine, 1),),
-        program=PythonPackage(
-            outputs.executor_image_uri,
-            tuple(outputs.package_uris),
-            module(outputs, "eval"),
-            (
-                f"--checkpoint_dir={outputs.train_dir}/{run}",
-                f"--eval_dir={eval_dir}",
-                f"--pipeline_config_path={outputs.pipeline_config_path}",
-            ),
-        ),
-        output_uri=eval_dir,
-        service_account=outputs.service_account,
-        labels=dict(outputs.labels),
-    )
 
 
 def train(
@@ -91,27 +58,25 @@ def train(
     for warning in file.warnings:
         _say(f"warning: {warning}")
     if explain:
-        rows = resolve.training(session.outputs, file, resolved.job.run).rows
-        print(json.dumps(resolve.facts(rows), indent=2) if form == "json" else resolve.table(rows))
-        return 0
+        return _print_rows(resolve.training(session.outputs, file, resolved.job.run).rows, form)
     limit = None
     if max_cost is not None:
         from launcher import quote
 
-        limit, notes = quote.limited(session.google, training(session.outputs, file, run or runs.new_id()), max_cost)
-        for note in notes:
+        limit, told = quote.limited(session.google, resolve.training(session.outputs, file, resolved.job.run).job, max_cost)
+        for note in told:
             _say(note)
-    if dry_run:
-        return _print_request(_limited(training(session.outputs, file, run or runs.new_id()), limit))
 
     def job_of(chosen: str) -> TrainingJob:
-        return _limited(training(session.outputs, file, chosen), limit)
+        return _limited(resolve.training(session.outputs, file, chosen).job, limit)
 
+    if dry_run:
+        return _print_request(job_of(resolved.job.run))
+    notes = [f"note: {note}" for note in (*file.notes, *rate)]
     regions = list(dict.fromkeys((session.google.region, *fallback)))
     while True:
-        launched = _train(session.in_region(regions[0]), job_of, run, regions[1:])
-        for note in () if launched.adopted else (*file.notes, *rate):
-            _say(f"note: {note}")
+        launched = _train(session.in_region(regions[0]), job_of, run, regions[1:], notes)
+        notes = []
         if limit and launched.adopted:
             _say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
         job, region = launched.job, vertex.region(launched.job)
@@ -142,28 +107,48 @@ def _limited(job: TrainingJob, timeout: str | None) -> TrainingJob:
     return replace(job, scheduling=replace(job.scheduling, timeout=timeout)) if timeout else job
 
 
-def _train(session: Session, job_of: Callable[[str], TrainingJob], run: str | None, fallback: Sequence[str]) -> runs.Launched:
+def _train(
+    session: Session, job_of: Callable[[str], TrainingJob], run: str | None, fallback: Sequence[str], notes: Sequence[str]
+) -> runs.Launched:
     if run:
-        return runs.launch(session, job_of(run), _say, regions=fallback)
+        return runs.launch(session, job_of(run), _say, regions=fallback, notes=notes)
     while True:
         try:
-            return runs.launch(session, job_of(runs.new_id()), _say, new_run=True, regions=fallback)
+            return runs.launch(session, job_of(runs.new_id()), _say, new_run=True, regions=fallback, notes=notes)
         except runs.RunTaken:  # two new runs in one second: the id of the next second is free
             time.sleep(1.0)
 
 
-def evaluate(run: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
-    """The command; returns its exit code."""
+def evaluate(
+    config: Path | None,
+    run: str | None,
+    stack: str | None,
+    follow: bool,
+    dry_run: bool,
+    form: str,
+    explain: bool = False,
+    flags: Mapping[str, Any] | None = None,
+) -> int:
+    """The command; returns its exit code. `flags`: what goes before the job file, by the keys of overrides.py."""
     if run:
         runs.check_id(run)
-    session = connect(stack)
+    with Question(stack) as question:
+        from launcher import jobfile, overrides, resolve
+
+        file = jobfile.read(config, overrides.given(flags or {}, os.environ, "eval"))
+        session = attach(question.answer())
     run = run or runs.newest(session)
-    job = evaluation(session.outputs, run)
+    resolved = resolve.evaluation(session.outputs, file, run)
+    for warning in file.warnings:
+        _say(f"warning: {warning}")
+    if explain:
+        return _print_rows(resolved.rows, form)
     if dry_run:
-        return _print_request(job)
+        return _print_request(resolved.job)
     _require_checkpoint(session, run)
-    launched = runs.launch(session, job, _say)
-    return watch_launched(session.of(launched.job), launched, follow, form, f"odcloud eval --run {run}", stack)[0]
+    launched = runs.launch(session, resolved.job, _say)
+    with_config = f" --config {config}" if config else ""
+    return watch_launched(session.of(launched.job), launched, follow, form, f"odcloud eval{with_config} --run {run}", stack)[0]
 
 
 def _require_checkpoint(session: Session, run: str) -> None:
@@ -175,6 +160,13 @@ def _require_checkpoint(session: Session, run: str) -> None:
     raise UserError(
         f"{folder} holds no checkpoint to evaluate; train it (odcloud train --run {run}), or name another run with --run"
     )
+
+
+def _print_rows(rows: Sequence[Row], form: str) -> int:
+    from launcher import resolve
+
+    print(json.dumps(resolve.facts(rows), indent=2) if form == "json" else resolve.table(rows))
+    return 0
 
 
 def _print_request(job: TrainingJob | EvaluationJob) -> int:

@@ -6,6 +6,7 @@ import difflib
 import functools
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,24 @@ def mapping() -> Mapping[str, Any]:
 @functools.cache
 def names() -> tuple[str, ...]:
     """Every machine type that a job file may name."""
-    known = mapping()
-    sized = (f"{family}-{size}" for family, sizes in known["families"].items() for size in sizes)
-    return (*known["machineTypes"], *sized, *known["acceleratorMachines"])
+    listed = mapping()
+    sized = (f"{family}-{size}" for family, sizes in listed["families"].items() for size in sizes)
+    return (*listed["machineTypes"], *sized, *listed["acceleratorMachines"])
 
 
-def machine(name: str, keep_retired: bool = False) -> tuple[Machine, str | None]:
+def known(name: str) -> bool:
+    """Whether a machine type is in the list, or is what a legacy name of it stands for."""
+    return name in names() or any(name == legacy["machine"] for legacy in mapping()["machineTypes"].values())
+
+
+def machine(name: str, keep_retired: bool = False, unlisted: bool = False) -> tuple[Machine, str | None]:
     """The machine that a machine type stands for, and a warning when it is not what was named, or not known.
 
-    `keep_retired` asks for what the name meant, withdrawn or not. Raises KeyError for an unknown type.
+    `keep_retired` asks for what the name meant, withdrawn or not; `unlisted` for a type of which nothing is known here, as it
+    is. Raises KeyError for an unknown type.
     """
-    known = mapping()
-    legacy = known["machineTypes"].get(name)
+    listed = mapping()
+    legacy = listed["machineTypes"].get(name)
     if legacy:
         retired = legacy.get("retired")
         if keep_retired and "was" in legacy:
@@ -43,16 +50,18 @@ def machine(name: str, keep_retired: bool = False) -> tuple[Machine, str | None]
         accelerator, count = legacy.get("accelerator", (None, 0))
         found = Machine(legacy["machine"], accelerator, count)
         return found, f"{name} was {retired}; {found} is used instead" if retired else None
-    if name in known["acceleratorMachines"]:
-        return Machine(name, *known["acceleratorMachines"][name]), None
-    if name in names():
+    if name in listed["acceleratorMachines"]:
+        return Machine(name, *listed["acceleratorMachines"][name]), None
+    if known(name):
         return Machine(name), None
-    if any(name == legacy["machine"] for legacy in known["machineTypes"].values()):
-        return Machine(name), None  # what a legacy name stands for may be written itself
-    shape = re.fullmatch(r"([a-z]\d[a-z]?-[a-z]+)-\d+g?", name)
-    if shape and not any(known_name.startswith(f"{shape[1]}-") for known_name in names()):
-        return Machine(name), f"{name} is of a family that is not in odcloud's list: passed on as it is, for Google to judge"
+    if unlisted and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name):
+        return Machine(name), f"nothing is known of {name} here: passed on as it is, for Google to judge"
     raise KeyError(name)
+
+
+def unknown(name: str, overrule: str) -> str:
+    """What to say of a machine type that is not listed. `overrule`: what passes it on all the same."""
+    return f"unknown machine type {name!r}; near it: {', '.join(near(name))}. If Google has it all the same: {overrule}"
 
 
 def accelerator(kind: str, count: int, keep_retired: bool = False) -> tuple[str, int, str | None]:
@@ -60,24 +69,24 @@ def accelerator(kind: str, count: int, keep_retired: bool = False) -> tuple[str,
 
     Raises KeyError for a type that ML Engine did not have and Vertex AI's list of machines does not name.
     """
-    known = mapping()
-    if kind not in known["acceleratorTypes"]:
-        if kind not in {found for found, _ in known["acceleratorMachines"].values()}:
+    listed = mapping()
+    if kind not in listed["acceleratorTypes"]:
+        if kind not in {found for found, _ in listed["acceleratorMachines"].values()}:
             raise KeyError(kind)
         return kind, count, None
-    retired = known["acceleratorTypes"][kind].get("retired")
+    retired = listed["acceleratorTypes"][kind].get("retired")
     if not retired:
         return kind, count, None
     if keep_retired:
         return kind, count, f"{kind} is {retired}; asked for all the same"
-    found, fewer = known["acceleratorTypes"][kind]["replacement"], min(count, known["acceleratorTypes"][kind]["most"])
+    found, fewer = listed["acceleratorTypes"][kind]["replacement"], min(count, listed["acceleratorTypes"][kind]["most"])
     return found, fewer, f"{count} {kind}: {retired}; {fewer} {found} is used instead"
 
 
 def accelerator_types() -> tuple[str, ...]:
     """The accelerator types that `accelerator` knows."""
-    known = mapping()
-    return tuple(dict.fromkeys((*known["acceleratorTypes"], *(kind for kind, _ in known["acceleratorMachines"].values()))))
+    listed = mapping()
+    return tuple(dict.fromkeys((*listed["acceleratorTypes"], *(kind for kind, _ in listed["acceleratorMachines"].values()))))
 
 
 def runtime(version: str) -> str:
@@ -93,6 +102,18 @@ def executor_image(machine: Machine) -> str:
     kind = machine.accelerator_type or ""
     chosen: str = mapping()["images"]["tpu" if kind.startswith("TPU") else "gpu" if kind else "cpu"]
     return chosen
+
+
+def outdated(image: str, today: date) -> str | None:
+    """What to say of a prebuilt image that Google may have taken away by `today`; None of any other."""
+    name = re.fullmatch(r"[a-z]+-docker\.pkg\.dev/vertex-ai/training/([^:@]+)(?:[:@].*)?", image)
+    dates = mapping()["prebuilt"].get(name[1]) if name else None
+    if not dates or today <= dates["available"]:
+        return None
+    return (
+        f"{image} is past its end of availability ({dates['available']}; no patches since {dates['support']}), and Google "
+        "lists no newer one with TensorFlow: it may be gone any day"
+    )
 
 
 def near(name: str) -> list[str]:

@@ -32,18 +32,22 @@ Pulumi stack is needed: project and region come from `--project` and `--region`,
 `CLOUDSDK_COMPUTE_REGION`, else from `gcloud config`, and only then from the stack. What the page's two commands showed on a
 local cloud is in [old-page-transcript.md](old-page-transcript.md).
 
-- `--dry-run` prints the request and sends nothing; `--engine ml-engine --dry-run` prints the one that ML Engine was sent.
+- `--dry-run` prints the request and sends nothing; `--engine ml-engine --dry-run` prints the one that ML Engine was sent. There
+  is nobody to send that to any more, so `--engine ml-engine` alone is refused. (The local cloud still answers ML Engine's own
+  API: `gcloud ai-platform` itself works there.)
 - Flags win over the YAML file. What stands after `--` reaches the program unchanged and in order, then comes `--job-dir`.
 - Local packages are uploaded to `gs://BUCKET/packages/CONTENT-HASH/`, and not again while they are there. BUCKET is
   `--staging-bucket`, else that of `--job-dir`, else that of a package given as `gs://…`, else the stack's. `--package-path`
   builds a source distribution first.
 - A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still
-  under way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/train-1.json`.
+  under way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/job-1.json`.
 - Whatever is not what it was is said as a warning. Overrule it with explicit flags (`--master-machine-type`,
   `--master-accelerator count=1,type=nvidia-tesla-v100`, `--executor-image-uri`, …), or with `--keep-retired`, which asks for
   the withdrawn accelerator all the same.
 - `TF_CONFIG` says `chief` where ML Engine said `master`.
-- Refused by name: `hyperparameters`, `encryptionConfig`, `tpuTfVersion`.
+- A machine type that is in none of the tables below is refused with the nearest name; `--any-machine-type` passes it on.
+- Refused by name: `hyperparameters`, `tpuTfVersion`. No effect, and said so: `scheduling.maxWaitTime`, `scheduling.priority`,
+  `useChiefInTfConfig`.
 """
 _FIELDS = (
     ("`jobId`", "`displayName`, and the label `odcloud-run`; the service gives the job's number"),
@@ -59,6 +63,7 @@ _FIELDS = (
     ("`scheduling.maxRunningTime`", "`scheduling.timeout`"),
     ("`region`", "the location in the address"),
     ("`serviceAccount`, `network`, `enableWebAccess`", "the same names"),
+    ("`encryptionConfig.kmsKeyName`", "`encryptionSpec.kmsKeyName`"),
 )
 
 
@@ -105,9 +110,16 @@ def _runtimes() -> str:
         (
             _table(("runtime version", "had"), groups),
             "Programs of all of them run in these images instead, by what the replica's machine has:\n",
-            _table(("machine", "image"), ((kind, f"`{image}`") for kind, image in images.items())),
+            _table(("machine", "image", "patched until", "available until"), (_image(*item) for item in images.items())),
+            "They are the newest that Google lists with TensorFlow. When one is gone, a program needs an image of its own:\n"
+            "`--master-image-uri` here, `--image` or `ODCLOUD_IMAGE` for `odcloud train` and `odcloud eval`.\n",
         )
     )
+
+
+def _image(kind: str, image: str) -> tuple[str, str, str, str]:
+    dates = machines.mapping()["prebuilt"][image.rpartition("/")[2].partition(":")[0]]
+    return kind, f"`{image}`", str(dates["support"]), str(dates["available"])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

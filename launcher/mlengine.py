@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher import machines
+from launcher import machines, oldfile
 from launcher.errors import UserError
-from launcher.job import Container, Disk, Machine, Pool, Program, PythonPackage, Scheduling, TrainingJob
+from launcher.job import Container, Disk, Machine, Pool, Program, ProgramJob, PythonPackage, Scheduling
 
 PREFIXES = {"chief": "master", "worker": "worker", "ps": "parameterServer", "evaluator": "evaluator"}
 """A role and how the names of its fields begin."""
@@ -39,23 +39,15 @@ FLAGS = {
     "trainingInput.serviceAccount": "--service-account",
     "labels": "--labels",
 }
-# What custom jobs have no word for: refused by name, never dropped.
-_NOT_RENDERED = {
-    "hyperparameters": "hyperparameter tuning is another service today (Vertex AI HyperparameterTuningJob)",
-    "encryptionConfig": "a customer's own encryption key is not rendered",
-}
-_SCHEDULING = {
-    "maxWaitTime": "custom jobs wait until quota allows",
-    "priority": "custom jobs know no priority",
-}
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What overrules the mapping: an image for every Python package, and retired hardware kept as named."""
+    """What overrules the mapping: an image for every Python package, retired hardware and unknown machines as named."""
 
     executor_image_uri: str | None = None
     keep_retired: bool = False
+    any_machine_type: bool = False
 
 
 def check_name(name: str) -> str:
@@ -113,35 +105,29 @@ class _Where:
 
 def training_job(
     job: Mapping[str, Any], region: str, choices: Choices, places: Mapping[str, str]
-) -> tuple[TrainingJob, list[str]]:
-    """The job that an ML Engine body describes, and warnings to show. `places`: see `mlengine_file.Document`.
+) -> tuple[ProgramJob, list[str]]:
+    """The job that an ML Engine body describes, and warnings to show. `places`: see `jobfile.old`.
 
     Raises UserError.
     """
     training, where = job["trainingInput"], _Where(places)
-    for field, why in _NOT_RENDERED.items():
-        if field in training:
-            raise where.error(field, f"{why}; remove it")
-    if "predictionInput" in job:
-        raise UserError("predictionInput: a training job has none; remove it")
     warnings: list[str] = []
     pools = tuple(_pools(training, choices, where, warnings))
     chief = pools[0].program
     assert chief is not None
     warnings += _runtime(training, choices, where, pools)
     scheduling = training.get("scheduling", {})
-    for field, why in _SCHEDULING.items():
-        if field in scheduling:
-            warnings.append(f"{where(f'scheduling.{field}')}: has no effect: {why}")
-    if "useChiefInTfConfig" in training:
-        warnings.append(f"{where('useChiefInTfConfig')}: has no effect: Vertex AI's TF_CONFIG always says chief, not master")
+    for field in ("useChiefInTfConfig", "scheduling.maxWaitTime", "scheduling.priority"):
+        name = field.rpartition(".")[2]
+        if name in (scheduling if "." in field else training):
+            warnings.append(f"{where(field)}: has no effect: {oldfile.NO_EFFECT[field]}")
     for key, value in job.get("labels", {}).items():
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
             raise where.error(
                 "labels",
                 f"{key}={value}: at most 63 lower-case letters, digits, _ and -, and the key begins with a letter",
             )
-    made = TrainingJob(
+    made = ProgramJob(
         run=run_id(job["jobId"]),
         display_name=job["jobId"],
         region=region,
@@ -153,6 +139,7 @@ def training_job(
         scheduling=Scheduling(timeout=scheduling.get("maxRunningTime")),
         network=training.get("network"),
         enable_web_access=training["enableWebAccess"] or None,
+        kms_key=training.get("encryptionConfig", {}).get("kmsKeyName"),
     )
     return made, list(dict.fromkeys(warnings))
 
@@ -162,11 +149,12 @@ def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warning
         prefix = PREFIXES[role]
         config = training.get(f"{prefix}Config", {})
         try:
-            machine, warning = machines.machine(kind, choices.keep_retired)
+            machine, warning = machines.machine(kind, choices.keep_retired, choices.any_machine_type)
         except KeyError:
-            near = ", ".join(machines.near(kind))
-            raise where.error(field, f"unknown machine type {kind!r}; near it: {near}") from None
-        if warning:
+            raise where.error(field, machines.unknown(kind, "--any-machine-type")) from None
+        if warning and kind not in machines.names():
+            warnings.append(f"{where(field)}: {warning}")
+        elif warning:
             overrule = f"overrule it with {FLAGS.get(f'trainingInput.{prefix}Type', prefix + 'Type')} and an accelerator"
             keep = (
                 ""
@@ -177,10 +165,6 @@ def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warning
         if "acceleratorConfig" in config:
             machine, more = _accelerated(machine, config["acceleratorConfig"], f"{prefix}Config", choices, where)
             warnings += more
-        if "tpuTfVersion" in config:
-            raise where.error(
-                f"{prefix}Config.tpuTfVersion", "not rendered; remove it and choose an image with --executor-image-uri"
-            )
         disk = config.get("diskConfig")
         yield Pool(
             role,

@@ -144,6 +144,7 @@ def submit() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the request's body as JSON; upload and send nothing.")
 @click.option("--executor-image-uri", metavar="IMAGE", help="The image that runs the packages, instead of the mapping's.")
 @click.option("--keep-retired", is_flag=True, help="Ask for withdrawn accelerators all the same, for Google to judge.")
+@click.option("--any-machine-type", is_flag=True, help="Pass on machine types that are not known here, for Google to judge.")
 @click.pass_context
 def training(ctx: click.Context, /, **given: Any) -> int:
     """Submit a training job. What follows `--` is handed to the program, unchanged and in order."""
@@ -168,7 +169,7 @@ def training(ctx: click.Context, /, **given: Any) -> int:
             region=given["region"],
             staging_bucket=given["staging_bucket"],
             stack=given["stack"],
-            choices=mlengine.Choices(given["executor_image_uri"], given["keep_retired"]),
+            choices=mlengine.Choices(given["executor_image_uri"], given["keep_retired"], given["any_machine_type"]),
             engine=given["engine"],
             dry_run=given["dry_run"],
             stream_logs=given["stream_logs"],

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher import mlengine, mlengine_file, packages, records, runs, vertex, watch
+from launcher import mlengine, packages, records, runs, vertex, watch
 from launcher.errors import UserError
 from launcher.google import GoogleError
-from launcher.job import TrainingJob
+from launcher.job import ProgramJob
 from launcher.logs import Reader, clean
 from launcher.place import Place
 from launcher.session import Session
@@ -50,11 +50,11 @@ def submit(given: Submission) -> int:
     mlengine.check_name(given.name)
     if given.engine == "ml-engine" and not given.dry_run:
         raise UserError(
-            "--engine ml-engine: ML Engine has stopped serving training; add --dry-run to see its request, "
-            "or leave --engine out to run the job on Vertex AI"
+            "--engine ml-engine: ML Engine stopped serving training on 2025-01-31, so its request can only be looked at: add "
+            "--dry-run; or leave --engine out to run the job on Vertex AI"
         )
-    document = mlengine_file.read(given.config) if given.config else mlengine_file.Document()
-    in_file = document.job.get("trainingInput", {})
+    document, in_places = _file(given.config)
+    in_file = document.get("trainingInput", {})
     names = packages.check(given.packages)
     place = Place.of(
         given.project,
@@ -76,12 +76,12 @@ def submit(given: Submission) -> int:
         "trainingInput.packageUris": uris or None,
         "trainingInput.region": place.need("region"),
     }
-    old = mlengine.body(given.name, document.job, flags, given.args)
+    old = mlengine.body(given.name, document, flags, given.args)
     if given.engine == "ml-engine":
         print(json.dumps(old, indent=2))
         return 0
     # A place that a flag gave is not where the file says.
-    places = {path: said for path, said in document.places.items() if flags.get(path) is None}
+    places = {path: said for path, said in in_places.items() if flags.get(path) is None}
     job, warnings = mlengine.training_job(old, place.need("region"), given.choices, places)
     for warning in warnings:
         _say(f"warning: {warning}")
@@ -97,6 +97,14 @@ def submit(given: Submission) -> int:
     return _submitted(session, launched, given)
 
 
+def _file(path: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    if path is None:
+        return {}, {}
+    from launcher import jobfile
+
+    return jobfile.old(path)
+
+
 def _require_bucket(session: Session) -> None:
     """Raises UserError when there is no bucket for the launch's record; a stack may have nothing to do with it."""
     bucket = session.outputs.bucket
@@ -110,7 +118,7 @@ def _require_bucket(session: Session) -> None:
         ) from error
 
 
-def _launch(session: Session, job: TrainingJob) -> runs.Launched:
+def _launch(session: Session, job: ProgramJob) -> runs.Launched:
     """Creates the job, or finds the one that the same submission made. Raises UserError when the name is taken."""
     there = _named(session, job)
     if not there:
@@ -132,7 +140,7 @@ def _launch(session: Session, job: TrainingJob) -> runs.Launched:
     )
 
 
-def _named(session: Session, job: TrainingJob) -> list[dict[str, Any]]:
+def _named(session: Session, job: ProgramJob) -> list[dict[str, Any]]:
     """The jobs that were submitted under this name, the newest first."""
     return [one for one in session.jobs(display_name=job.display_name) if vertex.run(one) == job.run]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from launcher import jobcheck, jobfile, jobmodel
+from launcher import complaint, jobcheck, jobmodel
 from launcher.errors import UserError
 from launcher.jobmodel import NativeJob, WorkerPool
+from launcher.yamlfile import Location
 
 _Flag = Annotated[bool, Field()]  # "true" and "1" are fine in an environment variable
 # Each value's key: its flag, its variable, its type, its place in the job.
@@ -25,6 +26,8 @@ _VALUES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "service_account": ("--service-account", jobmodel.Email, ("serviceAccount",)),
     "network": ("--network", jobmodel.Network, ("network",)),
     "tensorboard": ("--tensorboard", jobmodel.Tensorboard, ("tensorboard",)),
+    "kms_key": ("--kms-key", jobmodel.KmsKey, ("kmsKeyName",)),
+    "any_machine_type": ("--any-machine-type", _Flag, ("anyMachineType",)),
     "enable_web_access": ("--enable-web-access", _Flag, ("enableWebAccess",)),
     "strategy": ("--strategy", jobmodel.Strategy, ("scheduling", "strategy")),
     "timeout": ("--timeout", jobmodel.Duration, ("scheduling", "timeout")),
@@ -35,12 +38,19 @@ _VALUES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
         ("scheduling", "restartJobOnWorkerRestart"),
     ),
 }
-_PACKAGE_FIELDS = ("packageUris", "pythonModule", "executorImageUri")
+_RIVALS = {
+    "image": ("command", "packageUris", "pythonModule", "executorImageUri"),
+    "executor_image": ("imageUri", "command"),
+    "python_module": ("imageUri", "command"),
+}
+"""What a job file may say of a program that an override leaves no room for."""
+_PACKAGES = "the stack's packages"
+_TRAINING = ("workers", "parameter_servers")
 
 
-def variable(key: str) -> str:
-    """The environment variable of a value: ODCLOUD_WORKERS, …"""
-    return f"ODCLOUD_{key.upper()}"
+def variable(key: str, kind: str = "train") -> str:
+    """The environment variable of a value: ODCLOUD_WORKERS, … Training and evaluation share all but the module."""
+    return "ODCLOUD_EVAL_PYTHON_MODULE" if (key, kind) == ("python_module", "eval") else f"ODCLOUD_{key.upper()}"
 
 
 @dataclass(frozen=True)
@@ -50,17 +60,22 @@ class Overrides:
     values: Mapping[str, tuple[Any, str]]
     labels: Mapping[str, str]
 
-    def applied(self, job: NativeJob, places: dict[jobfile.Location, str]) -> tuple[NativeJob, dict[jobfile.Location, str]]:
-        """The job with these values, and where its fields come from now. Raises UserError."""
-        places = dict(places)
+    def applied(self, job: NativeJob, places: dict[Location, str]) -> tuple[NativeJob, dict[Location, str], list[str]]:
+        """The job with these values, where its fields come from now, and what they took the place of. Raises UserError."""
+        places, taken = dict(places), []
         # The environment first, so that a flag has the last word where two exclude each other.
         for key, (value, who) in sorted(self.values.items(), key=lambda item: item[1][1].startswith("--")):
             if key in _ROLES:
                 job, places = _sized(job, places, _ROLES[key], value, who)
                 continue
             location = _VALUES[key][2]
-            if key in ("pipeline_config", "image", "executor_image", "python_module"):
-                job = _without_rivals(job, key, location[0])
+            if key in ("pipeline_config", *_RIVALS):
+                lost = [places[place] for place in _rivals(job, key) if place in places]
+                job = _without_rivals(job, key)
+                if key == "image":
+                    taken.append(f"{who}: the image's own program runs, not {', '.join(lost) or _PACKAGES}")
+                elif lost:
+                    taken.append(f"{who}: packages run, not {', '.join(lost)}")
             places[location] = who
             if len(location) == 2:
                 job = job.model_copy(update={"scheduling": job.scheduling.model_copy(update={location[1]: value})})
@@ -69,18 +84,20 @@ class Overrides:
         if self.labels:
             job = job.model_copy(update={"labels": {**job.labels, **self.labels}})
             places |= {("labels", key): "--label" for key in self.labels}
-        return job, places
+        return job, places, taken
 
 
-def given(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Overrides:
-    """The overrides of a command line and an environment. Raises UserError."""
+def given(flags: Mapping[str, Any], environ: Mapping[str, str], kind: str = "train") -> Overrides:
+    """The overrides of a command line and an environment for a kind of job, `train` or `eval`. Raises UserError."""
     values: dict[str, tuple[Any, str]] = {}
-    for key, (flag, kind, _) in _VALUES.items():
-        said, who = flags.get(key), flag
-        if said is None and environ.get(variable(key)):
-            said, who = environ[variable(key)], f"${variable(key)}"
+    for key, (flag, form, _) in _VALUES.items():
+        if kind == "eval" and key in _TRAINING:
+            continue
+        said, who, name = flags.get(key), flag, variable(key, kind)
+        if said is None and environ.get(name):
+            said, who = environ[name], f"${name}"
         if said is not None:
-            values[key] = (_valid(kind, said, who, key), who)
+            values[key] = (_valid(form, said, who, key), who)
     rivals = [who for key, (_, who) in values.items() if key in ("python_module", "executor_image") and who.startswith("--")]
     if rivals and "image" in values and values["image"][1] == "--image":
         raise UserError(f"--image and {rivals[0]} exclude each other: an image brings its own program; keep one")
@@ -99,17 +116,17 @@ def _valid(kind: Any, said: Any, who: str, key: str) -> Any:
         return TypeAdapter(kind).validate_python(said)
     except ValidationError as error:
         field = _VALUES[key][2][-1] if key in _VALUES and _VALUES[key][2] else key
-        raise UserError(f"{who}: {jobfile.complaint(error.errors()[0], field, (key,))}") from None
+        raise UserError(f"{who}: {complaint.complaint(error.errors()[0], field, (key,))}") from None
 
 
 def with_pipeline_config(job: NativeJob, path: str) -> NativeJob:
     """The job with another pipeline configuration, wherever it names one now."""
-    return _without_rivals(job, "pipeline_config", "pipelineConfigPath").model_copy(update={"pipelineConfigPath": path})
+    return _without_rivals(job, "pipeline_config").model_copy(update={"pipelineConfigPath": path})
 
 
 def _sized(
-    job: NativeJob, places: dict[jobfile.Location, str], role: str, count: int, who: str
-) -> tuple[NativeJob, dict[jobfile.Location, str]]:
+    job: NativeJob, places: dict[Location, str], role: str, count: int, who: str
+) -> tuple[NativeJob, dict[Location, str]]:
     """The job with another number of replicas in a pool; 0 leaves the pool out."""
     pools = list(job.workerPools or ())
     at = next((index for index, pool in enumerate(pools) if pool.role == role), None)
@@ -126,9 +143,9 @@ def _sized(
     return job.model_copy(update={"workerPools": tuple(pools)}), places
 
 
-def _moved(places: Mapping[jobfile.Location, str], removed: int) -> dict[jobfile.Location, str]:
+def _moved(places: Mapping[Location, str], removed: int) -> dict[Location, str]:
     """Places when a pool is gone: those of later ones move up."""
-    moved: dict[jobfile.Location, str] = {}
+    moved: dict[Location, str] = {}
     for location, place in places.items():
         if location[:1] == ("workerPools",) and len(location) > 1:
             if location[1] == removed:
@@ -138,13 +155,18 @@ def _moved(places: Mapping[jobfile.Location, str], removed: int) -> dict[jobfile
     return moved
 
 
-def _without_rivals(job: NativeJob, key: str, field: str) -> NativeJob:
+def _rivals(job: NativeJob, key: str) -> Iterator[Location]:
+    """Where a job file says something of a program that an override leaves no room for."""
+    for at, holder in (((), job), *((("workerPools", index), pool) for index, pool in enumerate(job.workerPools or ()))):
+        yield from ((*at, name) for name in _RIVALS.get(key, ()) if getattr(holder, name) is not None)
+
+
+def _without_rivals(job: NativeJob, key: str) -> NativeJob:
     """The job without what the job file says, for all replicas or for some, in the place of an override."""
     if key == "pipeline_config":
         strip = {"args": lambda holder: _without_config(holder.args)}
     else:
-        rivals = {"image": ("imageUri", "command", *_PACKAGE_FIELDS)}.get(key, (field, "imageUri", "command"))
-        strip = dict.fromkeys(rivals, lambda holder: None)
+        strip = dict.fromkeys((_VALUES[key][2][0], *_RIVALS[key]), lambda holder: None)
 
     def cleared(holder: Any) -> Any:
         return holder.model_copy(update={name: value(holder) for name, value in strip.items()})

@@ -18,8 +18,9 @@ CONSOLE = "https://console.cloud.google.com/vertex-ai"
 def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     """The command; returns its exit code."""
     session = connect(stack)
-    number = vertex.number(session.find(job)) if job else None
-    address = url(session, number)
+    found = session.find(job) if job else None
+    number = vertex.number(found) if found else None
+    address = url(session.of(found) if found else session, number)
     if address is None:
         print(session.google.base_url("aiplatform"))
         show = f"odcloud jobs show {number}" if number else "odcloud jobs list"
@@ -38,7 +39,7 @@ def url(session: Session, number: str | None) -> str | None:
     outputs = session.outputs
     if number is None:
         return f"{CONSOLE}/training/custom-jobs?project={outputs.project}"
-    return f"{CONSOLE}/locations/{outputs.region}/training/{number}?project={outputs.project}"
+    return f"{CONSOLE}/locations/{session.google.region}/training/{number}?project={outputs.project}"
 
 
 def _link(google: Google, number: str | None) -> str | None:

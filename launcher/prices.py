@@ -2,7 +2,8 @@
 
 Catalogue: `cloudbilling.services.skus.list` of Compute Engine, whose prices Vertex AI's training asks plus a fee (see
 prices.yaml). A SKU's description names what it is: "N1 Predefined Instance Core running in Americas", "Spot Preemptible N1
-Predefined Instance Ram running in Americas", "Nvidia Tesla T4 GPU running in Iowa", "SSD backed PD Capacity". C2 and M1 are called by what they are good for.
+Predefined Instance Ram running in Americas", "Compute optimized Core …", "Nvidia Tesla T4 GPU running in Iowa",
+"SSD backed PD Capacity".
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ _DISKS = {
     "Hyperdisk Balanced Capacity": "hyperdisk-balanced",
 }
 _NAMES = {"Compute optimized": "c2", "Memory-optimized": "m1"}
-_PART = re.compile(
-    rf"(Spot Preemptible )?(\w+|{'|'.join(_NAMES)}) (?:(?:Predefined |AMD )?Instance )?(Core|Ram) running in .+"
-)
+_PART = re.compile(rf"(Spot Preemptible )?(\w+|{'|'.join(_NAMES)}) (?:(?:Predefined |AMD )?Instance )?(Core|Ram) running in .+")
 _GPU = re.compile(r"Nvidia (.+?) GPU (attached to Spot Preemptible VMs )?running in .+")
 
 

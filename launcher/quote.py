@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,16 @@ from launcher.session import attach
 from launcher.stack import Question
 
 
-def quote(config: Path, hours: float | None, stack: str | None, form: str) -> int:
-    """The command; returns its exit code. Raises UserError."""
+def quote(config: Path, hours: float | None, stack: str | None, form: str, flags: Mapping[str, Any]) -> int:
+    """The command; returns its exit code. `flags`: what goes before the job file (overrides.py). Raises UserError."""
     if hours is not None and not (math.isfinite(hours) and hours > 0):
         raise UserError(f"--hours {hours:g}: must be a number above 0")
     with Question(stack) as question:
-        from launcher import jobfile, launch, overrides
+        from launcher import jobfile, overrides, resolve
 
-        file = jobfile.read(config, overrides.given({}, os.environ))
+        file = jobfile.read(config, overrides.given(flags, os.environ))
         session = attach(question.answer())
-    body = vertex.custom_job(launch.training(session.outputs, file, "quote"))
+    body = vertex.custom_job(resolve.training(session.outputs, file, "quote").job)
     known, reason = prices.best(session.google, _today())
     found = cost.estimate(body, known)
     limit = cost.timeout(body)

@@ -36,7 +36,7 @@ FRESH = 30.0
 SETTLE = 10.0
 """Seconds for which a create call without a clear answer is looked for, for it may still be under way."""
 
-_NAME = re.compile(r"runs/(?P<run>[^/]+)/(?P<kind>train|eval)-(?P<n>\d+)\.json")
+_NAME = re.compile(r"runs/(?P<run>[^/]+)/(?P<kind>train|eval|job)-(?P<n>\d+)\.json")
 
 
 class RecordLost(Exception):

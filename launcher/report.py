@@ -75,5 +75,5 @@ def _fetch(session: Session, uri: str, folder: Path, wanted: Callable[[PurePosix
 
 def _facts(session: Session, run: str) -> dict[str, Any] | None:
     """The run's newest training job, in the shape that the report reads; None when the service has forgotten it."""
-    job = next((job for job in session.jobs(display_name=run) if vertex.run(job) == run), None)
-    return watch.snapshot(session, job).facts() if job else None
+    job = next((job for job in session.jobs_everywhere(display_name=run) if vertex.run(job) == run), None)
+    return watch.snapshot(session.of(job), job).facts() if job else None

@@ -1,18 +1,18 @@
-"""Where each value of a training job comes from: flag > environment > job file > stack output > default.
+"""Where each value of a job comes from: flag > environment > job file > stack output > default.
 
 Flags and environment are in the job already when it comes here (overrides.py); `JobFile.places` knows who said what. The rows
-that `odcloud train --explain` shows are made by the same choice that makes the job.
+that `--explain` shows are made by the same choice that makes the job.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from launcher import jobcheck
 from launcher.errors import UserError
-from launcher.job import Container, PythonPackage, Scheduling, TrainingJob
+from launcher.job import Container, EvaluationJob, PythonPackage, Scheduling, TrainingJob, evaluation_name
 from launcher.stack import module
 
 if TYPE_CHECKING:
@@ -39,11 +39,14 @@ class Row:
     source: str
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A training job, its pipeline configuration, and the rows of --explain."""
+_JobType = TypeVar("_JobType", TrainingJob, EvaluationJob)
 
-    job: TrainingJob
+
+@dataclass(frozen=True)
+class Resolved(Generic[_JobType]):
+    """A job, its pipeline configuration, and the rows of --explain."""
+
+    job: _JobType
     pipeline_config: str
     rows: tuple[Row, ...]
 
@@ -83,9 +86,59 @@ def source(file: JobFile, *location: Any) -> str | None:
     return f"job file {place.rpartition(': ')[0]}"
 
 
-def training(outputs: StackOutputs, file: JobFile, run: str) -> Resolved:
+@dataclass(frozen=True)
+class _Task:
+    """What training and evaluation differ in: the module, the folder for results, and the arguments that odcloud sets."""
+
+    kind: str
+    outputs: StackOutputs
+    folder: str
+    leading: tuple[str, ...]
+
+    @property
+    def module(self) -> str:
+        """The stack's module. Raises UserError when it names none."""
+        return module(self.outputs, self.kind)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What an image of one's own starts when the job does not say: its entry point, (), is training's."""
+        return ("python", "-m", self.module) if self.kind == "eval" else ()
+
+    def arguments(self, own: Sequence[str], config: str) -> tuple[str, ...]:
+        """A program's arguments: odcloud's and the configuration before its own."""
+        if jobcheck.pipeline_config(own) is None:
+            return (*self.leading, f"--pipeline_config_path={config}", *own)
+        return (*self.leading, *own)
+
+
+def training(outputs: StackOutputs, file: JobFile, run: str) -> Resolved[TrainingJob]:
     """The training job of a run. Raises UserError."""
-    given, choice = file.job, _Choice(file)
+    folder = f"{outputs.train_dir}/{run}"
+    task = _Task("train", outputs, folder, (f"--train_dir={folder}",))
+    return _resolved(TrainingJob, file, run, run, task)
+
+
+def evaluation(outputs: StackOutputs, file: JobFile, run: str) -> Resolved[EvaluationJob]:
+    """The job that evaluates a run's checkpoints, on one machine. Raises UserError."""
+    for index, pool in enumerate(file.job.workerPools or ()):
+        if pool.role != "chief":
+            raise UserError(
+                f"{file.place('workerPools', index)}: an evaluation runs on one machine, the chief; remove this pool, "
+                "or give the evaluation a job file of its own"
+            )
+    folder = f"{outputs.eval_dir}/{run}"
+    leading = (f"--checkpoint_dir={outputs.train_dir}/{run}", f"--eval_dir={folder}")
+    for holder in (file.job, *(file.job.workerPools or ())):
+        for arg in holder.args or ():
+            if arg.partition("=")[0] in ("--checkpoint_dir", "--eval_dir"):
+                raise UserError(f"{file.place('args') or file.name}: {arg.partition('=')[0]} is the run's own; remove it")
+    task = _Task("eval", outputs, folder, leading)
+    return _resolved(EvaluationJob, file, run, evaluation_name(run), task)
+
+
+def _resolved(kind: type[_JobType], file: JobFile, run: str, display_name: str, task: _Task) -> Resolved[_JobType]:
+    given, outputs, choice = file.job, task.outputs, _Choice(file)
     choice.note("run", run, "--run, or the time")
     region = choice.of("region", given=given.region, output=("region", outputs.region))
     if region != outputs.region:
@@ -97,7 +150,6 @@ def training(outputs: StackOutputs, file: JobFile, run: str) -> Resolved:
         raise UserError(f"{file.place('tensorboard')}: the TensorBoard must be in the job's region, {region}")
     for index, pool in enumerate(file.pools):
         _explain_pool(choice, file, index, pool.role)
-    train_dir = f"{outputs.train_dir}/{run}"
     own = jobcheck.pipeline_config(given.args)
     if own is None:
         config = choice.of(
@@ -108,21 +160,21 @@ def training(outputs: StackOutputs, file: JobFile, run: str) -> Resolved:
     else:
         config = own
         choice.note("pipelineConfigPath", own, f"{source(file, 'args')} (args)")
-    program = _program(choice, given, outputs, train_dir, config)
-    pools = tuple(
-        replace(pool, program=_pool_program(file, pool.role, program, outputs, train_dir, config)) for pool in file.pools
-    )
+    program = _program(choice, given, task, config)
+    pools = tuple(replace(pool, program=_pool_program(file, pool.role, program, task, config)) for pool in file.pools)
     timing = {
         name: choice.of("scheduling", name, given=getattr(given.scheduling, name), default=None)
         for name in ("strategy", "timeout", "restartJobOnWorkerRestart", "disableRetries", "maxWaitDuration")
     }
-    job = TrainingJob(
+    if given.anyMachineType is not None:
+        choice.of("anyMachineType", given=given.anyMachineType)
+    job = kind(
         run=run,
-        display_name=run,
+        display_name=display_name,
         region=region,
         pools=pools,
         program=program,
-        output_uri=choice.of("baseOutputDirectory", given=given.baseOutputDirectory, default=train_dir),
+        output_uri=choice.of("baseOutputDirectory", given=given.baseOutputDirectory, default=task.folder),
         service_account=choice.of(
             "serviceAccount", given=given.serviceAccount, output=("service_account", outputs.service_account)
         ),
@@ -137,6 +189,7 @@ def training(outputs: StackOutputs, file: JobFile, run: str) -> Resolved:
         network=choice.of("network", given=given.network),
         tensorboard=choice.of("tensorboard", given=given.tensorboard),
         enable_web_access=choice.of("enableWebAccess", given=given.enableWebAccess),
+        kms_key=choice.of("kmsKeyName", given=given.kmsKeyName),
     )
     return Resolved(job, config, tuple(choice.rows))
 
@@ -148,57 +201,44 @@ def _labels(choice: _Choice, stack: Mapping[str, str], own: Mapping[str, str]) -
     return both
 
 
-def _program(choice: _Choice, given: ProgramFields, outputs: StackOutputs, train_dir: str, config: str) -> Program:
+def _program(choice: _Choice, given: ProgramFields, task: _Task, config: str) -> Program:
     """What replicas run whose pool says nothing else."""
     if given.imageUri:
         image = choice.of("imageUri", given=given.imageUri)
-        command = choice.of("command", given=given.command, default=())
-        args, env = _args(choice, given, train_dir, config)
-        return Container(image, command, args, env)
+        command = choice.of("command", given=given.command, default=() if given.command else task.command)
+        return Container(image, command, *_args(choice, given, task, config))
+    outputs = task.outputs
     executor = choice.of(
         "executorImageUri", given=given.executorImageUri, output=("executor_image_uri", outputs.executor_image_uri)
     )
     packages = choice.of("packageUris", given=given.packageUris, output=("package_uris", tuple(outputs.package_uris)))
-    if given.pythonModule:
-        name = choice.of("pythonModule", given=given.pythonModule)
-    else:
-        name = choice.of("pythonModule", given=None, output=("python_modules", module(outputs, "train")))
-    args, env = _args(choice, given, train_dir, config)
-    return PythonPackage(executor, tuple(packages), name, args, env)
+    stacks = None if given.pythonModule else ("python_modules", task.module)
+    name = choice.of("pythonModule", given=given.pythonModule, output=stacks)
+    return PythonPackage(executor, tuple(packages), name, *_args(choice, given, task, config))
 
 
-def _args(choice: _Choice, given: ProgramFields, train_dir: str, config: str) -> tuple[tuple[str, ...], dict[str, str]]:
+def _args(choice: _Choice, given: ProgramFields, task: _Task, config: str) -> tuple[tuple[str, ...], dict[str, str]]:
     own = choice.of("args", given=given.args, default=())
     env = choice.of("env", given=given.env, default={})
-    return _arguments(own, train_dir, config), dict(env)
+    return task.arguments(own, config), dict(env)
 
 
-def _arguments(own: Sequence[str], train_dir: str, config: str) -> tuple[str, ...]:
-    """A program's arguments: the run's folder and the configuration before its own."""
-    leading = [f"--train_dir={train_dir}"]
-    if jobcheck.pipeline_config(own) is None:
-        leading.append(f"--pipeline_config_path={config}")
-    return (*leading, *own)
-
-
-def _pool_program(
-    file: JobFile, role: str, program: Program, outputs: StackOutputs, train_dir: str, config: str
-) -> Program | None:
+def _pool_program(file: JobFile, role: str, program: Program, task: _Task, config: str) -> Program | None:
     """What a pool runs in the place of the job's program; None when it says nothing of that."""
     pool = next((pool for pool in file.job.workerPools or () if pool.role == role), None)
     if pool is None or all(getattr(pool, name) is None for name in _PROGRAM):
         return None
     job = file.job
-    args = _arguments(pool.args if pool.args is not None else job.args or (), train_dir, config)
+    args = task.arguments(pool.args if pool.args is not None else job.args or (), config)
     env = dict(pool.env if pool.env is not None else job.env or {})
     if pool.imageUri:
-        return Container(pool.imageUri, pool.command or (), args, env)
+        return Container(pool.imageUri, pool.command or task.command, args, env)
     if isinstance(program, Container) and not (pool.executorImageUri or pool.packageUris or pool.pythonModule):
         return Container(program.image_uri, pool.command or program.command, args, env)
     return PythonPackage(
-        pool.executorImageUri or job.executorImageUri or outputs.executor_image_uri,
-        tuple(pool.packageUris or job.packageUris or outputs.package_uris),
-        pool.pythonModule or job.pythonModule or module(outputs, "train"),
+        pool.executorImageUri or job.executorImageUri or task.outputs.executor_image_uri,
+        tuple(pool.packageUris or job.packageUris or task.outputs.package_uris),
+        pool.pythonModule or job.pythonModule or task.module,
         args,
         env,
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from launcher import inputs, launch, runs, vertex
+from launcher import inputs, launch, records, runs, vertex
 from launcher.errors import UserError
 from launcher.job import RecordedJob
 from launcher.session import Session, connect
@@ -33,15 +33,19 @@ def resubmit(run: str, new: str | None, stack: str | None, follow: bool, dry_run
 
 
 def last_record(session: Session, run: str) -> dict[str, Any]:
-    """What the run's last training was launched with. Raises UserError, GoogleError."""
+    """What the run's last training, or the job of that name, was launched with. Raises UserError, GoogleError."""
     bucket = session.outputs.bucket
-    found = {}
-    for item in session.objects(f"runs/{run}/"):
-        if match := re.fullmatch(r"runs/[^/]+/train-(\d+)\.json", item["name"]):
-            found[int(match[1])] = item["name"]
+    found = max(
+        (
+            (match["kind"] == "train", int(match["n"]), item["name"])
+            for item, match in records.listed(session, f"runs/{run}/")
+            if match["kind"] != "eval"
+        ),
+        default=None,
+    )
     if not found:
         raise UserError(f"no record of a training gs://{bucket}/runs/{run}/train-….json; `odcloud jobs list` shows the runs")
-    name = found[max(found)]
+    name = found[2]
     try:
         record = json.loads(session.google.download(bucket, name))
         record["request"]["jobSpec"]["workerPoolSpecs"]
@@ -85,7 +89,8 @@ def renamed(body: Mapping[str, Any], train_dir: str, old: str, new: str) -> dict
 
 def _launch(session: Session, body: Mapping[str, Any], old: str, new: str | None) -> runs.Launched:
     def job(run: str) -> RecordedJob:
-        return RecordedJob(run, run, renamed(body, session.outputs.train_dir, old, run))
+        kind = str(body.get("labels", {}).get(vertex.KIND_LABEL, RecordedJob.kind))
+        return RecordedJob(run, run, renamed(body, session.outputs.train_dir, old, run), kind)
 
     if new:
         return runs.launch(session, job(new), _say)

@@ -76,23 +76,32 @@ def launch(
     *,
     new_run: bool = False,
     regions: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Launched:
     """Finds the active job of the run and kind, or creates it.
 
     `new_run`: raise RunTaken if the run exists already. `regions`: where to try when the stack's region has no machines or
-    quota for it. Raises UserError and GoogleError.
+    quota for it. `notes`: what is said before a job is created. Raises UserError and GoogleError.
     """
-    return _Launch(session, job, say, regions).launch(new_run)
+    return _Launch(session, job, say, regions, notes).launch(new_run)
 
 
 class _Launch:
     def __init__(
-        self, session: Session, job: TrainingJob | EvaluationJob | RecordedJob, say: Say, regions: Sequence[str]
+        self,
+        session: Session,
+        job: TrainingJob | EvaluationJob | RecordedJob,
+        say: Say,
+        regions: Sequence[str],
+        notes: Sequence[str],
     ) -> None:
         self._session, self._job, self._say = session, job, say
         self._sessions = [session.in_region(region) for region in dict.fromkeys((session.google.region, *regions))]
+        self._regions = {one.google.region for one in self._sessions}  # where the run's jobs may be
         self._body = vertex.custom_job(job)
+        self._notes = notes
         self._told = ""
+        self._sent = False  # whether a create call went out whose answer is not known
 
     def launch(self, new_run: bool) -> Launched:
         awaited: Record | None = None
@@ -101,6 +110,7 @@ class _Launch:
             last = None if new_run else records.newest(self._session, self._job.run, self._job.kind)
             if last and (found := self._there(last, awaited)):
                 return Launched(found, adopted=True)
+            self._regions |= set(last.content.get("regions", ())) if last and last.open else set()
             reason = ""
             jobs = [] if new_run else self._jobs()
             active = _active(jobs)
@@ -139,8 +149,15 @@ class _Launch:
 
     def _must_wait(self, record: Record, watched: float) -> str:
         """Why another's open record is not to be touched yet; "" when it may be taken over."""
-        passed = max(watched, records.age(record, self._session.google.date))
-        return f"another launcher ({record.host}) is launching this run" if passed <= record.patience() else ""
+        passed, patience = max(watched, records.age(record, self._session.google.date)), record.patience()
+        if passed > patience:
+            return ""
+        if patience == records.SETTLE:
+            return (
+                f"the last launcher of this run ended before it knew what became of its create call, which may still be under "
+                f"way for {patience:.0f} s"
+            )
+        return f"another launcher ({record.host}) is launching this run"
 
     def _hold(self, last: Record | None) -> Record | None:
         """A record of one's own: the last one, if that is open, or the next; None when somebody else was quicker."""
@@ -151,9 +168,12 @@ class _Launch:
 
     def _create(self, record: Record) -> Launched:
         body = {**self._body, "labels": {**self._body["labels"], vertex.LAUNCH_LABEL: record.launch}}
+        for note in self._notes:
+            self._say(note)
         try:
             for session in self._sessions:
                 try:
+                    self._announce(session, record)
                     found = self._create_in(session, body, record)
                     break
                 except GoogleError as error:
@@ -164,8 +184,28 @@ class _Launch:
             if error.method.endswith("customJobs.create") and not error.unclear:
                 self._settle(record, error=str(error))
             raise
+        except KeyboardInterrupt:
+            if self._sent:
+                self._say(
+                    "interrupted while the job was being created: whether it was is not known; the same command looks for it "
+                    f"({records.SETTLE:.0f} s), `odcloud jobs list` shows it"
+                )
+            else:
+                self._settle(record, error="interrupted before the create call")
+                self._say("interrupted: no job was created")
+            raise
         self._settle(record, job=found.job["name"])
         return found
+
+    def _announce(self, session: Session, record: Record) -> None:
+        """Notes that a job of the stack may be in another region than the stack's, so that everybody looks there, too."""
+        region = session.google.region
+        known = record.content.setdefault("regions", [])
+        if region in (self._session.outputs.region, *known):
+            return
+        session.mark()
+        known.append(region)
+        records.renew(self._session, record)
 
     def _create_in(self, session: Session, body: dict[str, Any], record: Record) -> Launched:
         unclear, attempt, failed = False, 0, ""
@@ -181,8 +221,9 @@ class _Launch:
                 continue
             attempt += 1
             try:
-                made = session.create(body, record.fresh)
+                made = session.create(body, lambda: self._may_send(record))
             except GoogleError as error:
+                self._sent = error.unclear
                 final = attempt == ATTEMPTS or not error.transient or error.retry_after > LONGEST_WAIT
                 if error.unclear:
                     unclear = True
@@ -197,7 +238,13 @@ class _Launch:
                     raise
                 failed = error.message
                 continue
-            return Launched(self._oldest(made, record) if unclear else made, adopted=False)
+            # A launcher that stood still while it sent this may have lost its record to one that created the job.
+            doubtful = unclear or not record.fresh()
+            return Launched(self._oldest(made, record) if doubtful else made, adopted=False)
+
+    def _may_send(self, record: Record) -> bool:
+        self._sent = record.fresh()
+        return self._sent
 
     def _await(self, record: Record, retry_after: float) -> dict[str, Any] | None:
         """Looks for the job of a create call that may still be under way."""
@@ -234,7 +281,8 @@ class _Launch:
 
     def _jobs(self) -> list[dict[str, Any]]:
         """The run's jobs of one kind, in every region that is tried, the oldest first."""
-        found = [job for session in self._sessions for job in session.jobs(display_name=self._job.display_name)]
+        sessions = (self._session.in_region(region) for region in self._regions)
+        found = [job for session in sessions for job in session.jobs(display_name=self._job.display_name)]
         own = [job for job in found if vertex.run(job) == self._job.run and vertex.kind(job) == self._job.kind]
         return sorted(own, key=lambda job: (str(job.get("createTime", "")), str(job["name"])))
 

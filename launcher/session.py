@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from infra.outputs import StackOutputs
 
 _JOBS = "aiplatform.projects.locations.customJobs"
+_MARKS = "regions/"
+"""Objects of the stack's bucket that are called after the regions its jobs were launched in beside its own."""
+
+
+def _created(job: Mapping[str, Any]) -> str:
+    return str(job.get("createTime", ""))
 
 
 @dataclass(frozen=True)
@@ -36,29 +42,71 @@ class Session:
         """The session for the region that a job is in."""
         return self.in_region(vertex.region(job))
 
+    def regions(self) -> list[str]:
+        """The regions that the stack's jobs may be in: this one, and those that were launched in besides (see `mark`)."""
+        names: list[str] = []
+        if self.outputs.bucket:
+            try:
+                found = self.google.pages("storage.objects.list", "items", bucket=self.outputs.bucket, prefix=_MARKS)
+                names = [item["name"].removeprefix(_MARKS) for item in found]
+            except GoogleError as error:
+                if error.status not in (403, 404):  # who may not look into the bucket, or has none, sees this region's jobs
+                    raise
+        return list(dict.fromkeys((self.google.region, *names)))
+
+    def mark(self) -> None:
+        """Notes in the bucket that jobs are launched in this session's region, too. Raises GoogleError and UserError."""
+        try:
+            name = _MARKS + self.google.region
+            self.google.upload(self.outputs.bucket, name, b"", "text/plain", if_generation=0)
+        except GoogleError as error:
+            if error.status != 412:  # it is noted already
+                raise self.explained(error) from error
+
     def jobs(self, display_name: str | None = None) -> list[dict[str, Any]]:
         """The region's custom jobs, those of odcloud or not, the newest first."""
         chosen = {"filter": f'display_name="{display_name}"'} if display_name else {}
         found = self.google.pages(f"{_JOBS}.list", "customJobs", parent=self.parent, pageSize=100, **chosen)
-        return sorted(found, key=lambda job: str(job.get("createTime", "")), reverse=True)
+        return sorted(found, key=_created, reverse=True)
+
+    def jobs_everywhere(self, display_name: str | None = None) -> list[dict[str, Any]]:
+        """The same over all the stack's regions."""
+        found = [job for region in self.regions() for job in self.in_region(region).jobs(display_name)]
+        return sorted(found, key=_created, reverse=True)
 
     def get(self, number: str) -> dict[str, Any]:
-        """A job by its number. Raises UserError when there is none."""
+        """A job of the region by its number. Raises UserError when there is none."""
+        job = self._got(number)
+        if job is None:
+            raise UserError(f"no job {number} in {self.parent}; `odcloud jobs list` shows what there is")
+        return job
+
+    def _got(self, number: str) -> dict[str, Any] | None:
         try:
             job: dict[str, Any] = self.google.call(f"{_JOBS}.get", name=f"{self.parent}/customJobs/{number}")
         except GoogleError as error:
             if error.status == 404:
-                raise UserError(f"no job {number} in {self.parent}; `odcloud jobs list` shows what there is") from error
+                return None
             raise
         return job
 
     def find(self, text: str) -> dict[str, Any]:
-        """The job that a number, a display name or a run id (its newest training) means. Raises UserError."""
+        """The job that a number, a display name or a run id (its newest training) means, in any of the stack's regions.
+
+        `of` it is the session to go on with. Raises UserError.
+        """
         if text.isdigit():
-            return self.get(text)
-        if '"' not in text and (found := self.jobs(display_name=text)):
-            return found[0]
-        there = [str(job["displayName"]) for job in self.jobs() if vertex.run(job)]
+            if job := self._got(text):
+                return job
+            regions = self.regions()
+            found = (job for region in regions[1:] if (job := self.in_region(region)._got(text)))
+            if job := next(found, None):
+                return job
+            where = ", ".join(self.in_region(region).parent for region in regions)
+            raise UserError(f"no job {text} in {where}; `odcloud jobs list` shows what there is")
+        if '"' not in text and (named := self.jobs_everywhere(display_name=text)):
+            return named[0]
+        there = [str(job["displayName"]) for job in self.jobs_everywhere() if vertex.run(job)]
         hint = f"; the newest: {', '.join(dict.fromkeys(there[:3]))}" if there else "; there are none yet"
         raise UserError(f"no job has the number, run id or name {text!r}{hint} (`odcloud jobs list` shows all)")
 

@@ -54,7 +54,10 @@ def custom_job(job: TrainingJob | EvaluationJob | RecordedJob) -> dict[str, Any]
     if scheduling:
         spec["scheduling"] = scheduling
     labels = {**job.labels, RUN_LABEL: job.run, KIND_LABEL: job.kind}
-    return {"displayName": job.display_name, "jobSpec": spec, "labels": labels}
+    body: dict[str, Any] = {"displayName": job.display_name, "jobSpec": spec, "labels": labels}
+    if job.kms_key:
+        body["encryptionSpec"] = {"kmsKeyName": job.kms_key}
+    return body
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def run(custom_job: Mapping[str, Any]) -> str | None:
 
 
 def kind(custom_job: Mapping[str, Any]) -> str | None:
-    """`train` or `eval`."""
+    """`train` or `eval`, or `job` for one of the old command line."""
     return custom_job.get("labels", {}).get(KIND_LABEL)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,8 +36,11 @@ GROUPS: tuple[Mapping[str, Check], ...] = (
 _MARKS = {OK: "ok", WARNING: "WARNING", ERROR: "ERROR", SKIPPED: "skipped"}
 
 
-def doctor(config: Path | None, run: str | None, stack: str | None, form: str) -> int:
-    """Returns the exit code: 1 if anything is an error. Raises UserError for a job file that is wrong."""
+def doctor(config: Path | None, run: str | None, stack: str | None, form: str, flags: Mapping[str, Any]) -> int:
+    """Returns the exit code: 1 if anything is an error. `flags`: what goes before the job file, by the keys of overrides.py.
+
+    Raises UserError for a job file that is wrong.
+    """
     found: dict[str, Finding] = {}
     try:
         session = connect(stack)
@@ -46,18 +50,19 @@ def doctor(config: Path | None, run: str | None, stack: str | None, form: str) -
     else:
         outputs = session.outputs
         found["stack"] = ok(f"project {outputs.project}, region {outputs.region}, bucket gs://{outputs.bucket}")
-        found |= examine(Case(session, _body(session, config, run) if config else None, run))
+        found |= examine(Case(session, _body(session, config, run, flags) if config else None, run))
     print(json.dumps(_facts(found), indent=2) if form == "json" else _text(found))
     return 1 if any(one.state == ERROR for one in found.values()) else 0
 
 
-def _body(session: Session, config: Path, run: str | None) -> dict[str, Any]:
+def _body(session: Session, config: Path, run: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The request that `odcloud train` would send. Raises UserError."""
-    from launcher import jobfile, launch, runs
+    from launcher import jobfile, overrides, resolve, runs
 
     if run:
         runs.check_id(run)
-    return vertex.custom_job(launch.training(session.outputs, jobfile.read(config), run or "doctor"))
+    file = jobfile.read(config, overrides.given(flags, os.environ))
+    return vertex.custom_job(resolve.training(session.outputs, file, run or "doctor").job)
 
 
 def examine(case: Case, groups: Sequence[Mapping[str, Check]] = GROUPS) -> dict[str, Finding]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from urllib.parse import quote
 
+from launcher import machines
 from launcher.doctor.case import Case, Finding, error, ok, skipped, warning
 from launcher.google import GoogleError
 
@@ -83,9 +85,11 @@ def packages(case: Case) -> Finding:
 
 
 def images(case: Case) -> Finding:
-    """Each image of an Artifact Registry repository is there."""
+    """Each image of an Artifact Registry repository is there, and Google's own are not at their end."""
     seen = []
     for uri in case.images():
+        if said := machines.outdated(uri, datetime.now(timezone.utc).date()):
+            return warning(said, "odcloud image build && odcloud image push, and give the result as --image, or ODCLOUD_IMAGE")
         match = re.fullmatch(
             r"([a-z0-9-]+)-docker\.pkg\.dev/([^/]+)/([^/]+)/([^:@]+)(?:@(sha256:[0-9a-f]{64})|:([\w.-]+))?", uri
         )

@@ -13,7 +13,7 @@ import pytest
 from discovery_check import check_request, check_response, document, methods
 
 from infra.outputs import StackOutputs
-from launcher import jobfile, jobs, launch, machines, runs, vertex, watch
+from launcher import jobfile, jobs, machines, resolve, runs, vertex, watch
 from launcher.google import VERSIONS, Google, override_name
 from launcher.screen import Plain
 from launcher.session import Session
@@ -101,12 +101,14 @@ def outputs(bucket: str) -> StackOutputs:
 def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Recorded]) -> None:
     session, transport = recorded
     file = jobfile.parse("trainingInput: {masterType: standard, workerType: standard, workerCount: 2}", "job.yaml")
-    job = launch.training(session.outputs, file, RUN)
+    job = resolve.training(session.outputs, file, RUN).job
     launched = runs.launch(session, job, lambda text: None)
     # There is no such package: the job fails by itself, and is followed to that end.
     view = watch.follow(session, launched.job, Plain(io.StringIO()))
     assert view.state == "FAILED"
-    again = runs.launch(session, launch.evaluation(session.outputs, runs.newest(session)), lambda text: None)
+    again = runs.launch(
+        session, resolve.evaluation(session.outputs, jobfile.read(None), runs.newest(session)).job, lambda text: None
+    )
     session.cancel(vertex.number(again.job))
     assert session.find(RUN)["name"] == launched.job["name"]
     task = jobs._task("worker-1", launched.job)
@@ -137,17 +139,17 @@ def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Reco
 @pytest.mark.parametrize("kind", machines.names())
 def test_every_machine_type_makes_a_body_that_google_documents(kind: str) -> None:
     text = f"trainingInput: {{masterType: {kind}, workerType: {kind}, workerCount: 3}}\nlabels: {{team: cats}}\n"
-    check_body(vertex.custom_job(launch.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN)))
+    check_body(vertex.custom_job(resolve.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN).job))
 
 
 @pytest.mark.parametrize("tier", [name for name in machines.mapping()["scaleTiers"] if name != "CUSTOM"])
 def test_every_scale_tier_makes_a_body_that_google_documents(tier: str) -> None:
     text = f"trainingInput: {{scaleTier: {tier}, scheduling: {{maxRunningTime: 3600s}}, jobDir: gs://b/d}}"
-    check_body(vertex.custom_job(launch.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN)))
+    check_body(vertex.custom_job(resolve.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN).job))
 
 
 def test_an_evaluation_makes_a_body_that_google_documents() -> None:
-    check_body(vertex.custom_job(launch.evaluation(outputs("b"), RUN)))
+    check_body(vertex.custom_job(resolve.evaluation(outputs("b"), jobfile.read(None), RUN).job))
 
 
 def check_body(body: dict[str, Any]) -> None:
@@ -156,7 +158,7 @@ def check_body(body: dict[str, Any]) -> None:
 
 
 def test_the_check_itself_finds_what_is_wrong() -> None:
-    body = vertex.custom_job(launch.evaluation(outputs("b"), RUN))
+    body = vertex.custom_job(resolve.evaluation(outputs("b"), jobfile.read(None), RUN).job)
     body["jobSpec"]["workerPoolSpecs"][0]["replicaCount"] = 1
     with pytest.raises(AssertionError, match="replicaCount"):
         check_body(body)

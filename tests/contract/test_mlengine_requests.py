@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from discovery_check import check_request
 
-from launcher import machines, mlengine, mlengine_file, vertex
+from launcher import jobfile, machines, mlengine, vertex
 from launcher.errors import UserError
 from launcher.job import Machine
 from launcher.mlengine_cli import group
@@ -292,19 +292,32 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
             "trainingInput:\n  runtimeVersion: 1.2\n",
             'job.yaml:2: trainingInput.runtimeVersion: must be text, not 1.2; write "1.2"',
         ),
-        ("trainingInput:\n  workerCount: many\n", 'job.yaml:2: trainingInput.workerCount: must be a whole number, not "many"'),
-        ("trainingInput:\n\n  scaleTier: HUGE\n", "job.yaml:3: trainingInput.scaleTier: unknown value 'HUGE'; one of BASIC"),
+        ("trainingInput:\n  workerCount: many\n", "job.yaml:2: trainingInput.workerCount: must be a whole number, not 'many'"),
+        ("trainingInput:\n\n  scaleTier: HUGE\n", "job.yaml:3: trainingInput.scaleTier: unknown value 'HUGE'; one of 'BASIC'"),
         ("trainingInput: 5\n", "job.yaml:1: trainingInput: must hold indented fields, not 5"),
         ("trainingInput:\n  args: one\n", "job.yaml:2: trainingInput.args: must be a list"),
         ("trainingInput:\n  region:\n", "job.yaml:2: trainingInput.region: has no value"),
-        ("- a\n", "job.yaml:1: must be a mapping that begins with `trainingInput:`"),
+        ("- a\n", "job.yaml:1: a job file is a mapping that begins with `trainingInput:`"),
         ("a: [\n", "job.yaml:2: not valid YAML"),
+        (
+            "trainingInput:\n  region: us-central1\n  hyperparameters: {goal: MAXIMIZE}\n",
+            "job.yaml:3: trainingInput.hyperparameters: hyperparameter tuning is another service",
+        ),
+        (
+            "trainingInput:\n  masterConfig:\n    tpuTfVersion: '1.2'\n",
+            "job.yaml:3: trainingInput.masterConfig.tpuTfVersion: the",
+        ),
+        ("predictionInput: {}\n", "job.yaml:1: predictionInput: this is a training job"),
+        ("jobId: a\n", "job.yaml:1: jobId: the service says this of a job"),
+        ("workerPools: []\n", "job.yaml:1: workerPools: unknown field"),
         ("trainingInput:\n  a: &x 1\n  a: 2\n", "job.yaml:3: not valid YAML"),
     ],
 )
-def test_what_is_wrong_in_the_file(text: str, message: str) -> None:
+def test_what_is_wrong_in_the_file(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
-        mlengine_file.parse(text, "job.yaml")
+        jobfile.old(Path("job.yaml"))
     assert str(caught.value).startswith(message)
 
 
@@ -334,8 +347,6 @@ TRAINING = {"pythonModule": "p.run", "packageUris": ["gs://b/p.tar.gz"], "enable
         ({"pythonModule": ""}, "--module-name (trainingInput.pythonModule): missing"),
         ({"packageUris": []}, "--packages (trainingInput.packageUris): missing"),
         ({"pythonModule": "p/run.py"}, "--module-name (trainingInput.pythonModule): 'p/run.py' is no name of a Python module"),
-        ({"hyperparameters": {}}, "trainingInput.hyperparameters: hyperparameter tuning is another service"),
-        ({"encryptionConfig": {}}, "trainingInput.encryptionConfig: "),
         (
             {"masterType": "n1-standard-4", "masterConfig": {"acceleratorConfig": {"type": "TPU_V9", "count": "1"}}},
             "--master-accelerator, --master-image-uri (trainingInput.masterConfig.acceleratorConfig): unknown accelerator type",

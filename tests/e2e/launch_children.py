@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from infra.outputs import StackOutputs
-from launcher import jobfile, launch, runs
+from launcher import jobfile, resolve, runs
 from launcher.errors import UserError
 from launcher.google import Google, GoogleError
 from launcher.session import Session
@@ -27,7 +27,7 @@ def tell(**fields: Any) -> None:
 def child(order: dict[str, Any], file: jobfile.JobFile) -> None:
     session = Session(StackOutputs.model_validate(order["outputs"]), Google("us-central1"))
     try:
-        launched = runs.launch(session, launch.training(session.outputs, file, order["run"]), lambda text: None)
+        launched = runs.launch(session, resolve.training(session.outputs, file, order["run"]).job, lambda text: None)
         tell(id=order["id"], job=launched.job["name"])
     except (GoogleError, UserError) as error:
         tell(id=order["id"], error=str(error)[:300])
@@ -35,7 +35,7 @@ def child(order: dict[str, Any], file: jobfile.JobFile) -> None:
 
 def main() -> None:
     file = jobfile.parse("trainingInput: {masterType: standard}", "job.yaml")
-    launch.training(StackOutputs.model_validate(json.loads(sys.argv[1])), file, "warm")
+    resolve.training(StackOutputs.model_validate(json.loads(sys.argv[1])), file, "warm")
     gc.freeze()
     running: dict[int, int] = {}
     unread, open_ = b"", True

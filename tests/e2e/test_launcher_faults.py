@@ -13,7 +13,7 @@ import pytest
 from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway
 from launcher_stage import Stage
 
-from launcher import jobfile, launch, records, runs
+from launcher import jobfile, records, resolve, runs
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def record(stage: Stage, run: str, number: int = 1) -> dict[str, Any]:
 def launched(stage: Stage, run: str, said: list[str]) -> runs.Launched:
     session = stage.session()
     file = jobfile.parse("trainingInput: {masterType: standard}", "job.yaml")
-    return runs.launch(session, launch.training(session.outputs, file, run), said.append)
+    return runs.launch(session, resolve.training(session.outputs, file, run).job, said.append)
 
 
 def test_a_living_launcher_s_record_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

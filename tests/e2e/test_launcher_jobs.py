@@ -255,7 +255,7 @@ def test_nobody_answers_and_a_wrong_token(stage: Stage) -> None:
     message = failure(stage, "jobs", "list", CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM="http://127.0.0.1:9/")
     assert "cannot reach http://127.0.0.1:9 (that address is $CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM)" in message
     message = failure(stage, "jobs", "list", GOOGLE_OAUTH_ACCESS_TOKEN="wrong")
-    assert "answered 401 UNAUTHENTICATED" in message and 'eval "$(odcloud local env)"' in message
+    assert "answered 401 Unauthorized" in message and 'eval "$(odcloud local env)"' in message
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_large_machine_with_its_accelerators(machine: str, price: float) -> No
 def test_every_machine_and_disk_that_may_be_asked_for_has_a_price() -> None:
     known = prices.listed()
     unpriced = [name for name in machines.names() if not _priced(known, machines.machine(name)[0].machine_type)]
-    assert unpriced == ["cloud_tpu"]
+    assert unpriced == ["cloud_tpu", "a4-highgpu-8g"]
     assert all(known.disk(kind) for kind in ("pd-ssd", "pd-standard", "hyperdisk-balanced"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import jobfile
+from launcher import jobfile, overrides
 from launcher.errors import UserError
 from launcher.job import Machine, Pool
 
@@ -76,10 +76,23 @@ def test_machine_types(kind: str, machine: str) -> None:
     assert str(jobfile.parse(f"trainingInput: {{masterType: {kind}}}", "job.yaml").pools[0].machine) == machine
 
 
-def test_a_family_that_is_not_listed_is_passed_on_with_a_warning() -> None:
-    file = jobfile.parse("trainingInput: {masterType: c9-standard-4}", "job.yaml")
-    assert file.pools[0].machine == Machine("c9-standard-4")
-    assert "not in odcloud's list" in file.warnings[0]
+@pytest.mark.parametrize(
+    ("kind", "near"),
+    [("n1-standrad-4", "n1-standard-4"), ("n1-standard-5", "n1-standard-"), ("c9-standard-4", "c2-standard-4"), ("g2-4", "")],
+)
+def test_a_machine_that_is_not_listed_is_an_error_that_can_be_overruled(kind: str, near: str) -> None:
+    text = f"trainingInput: {{masterType: {kind}}}"
+    with pytest.raises(UserError) as caught:
+        jobfile.parse(text, "job.yaml")
+    assert str(caught.value).startswith(f"job.yaml:1: trainingInput.masterType: unknown machine type '{kind}'; near it: {near}")
+    assert "If Google has it all the same: --any-machine-type (in a native job file anyMachineType: true)" in str(caught.value)
+    for file in (
+        jobfile.parse(text, "job.yaml", overrides.given({"any_machine_type": True}, {})),
+        jobfile.parse(text, "job.yaml", overrides.given({}, {"ODCLOUD_ANY_MACHINE_TYPE": "true"})),
+        jobfile.parse(f"anyMachineType: true\nworkerPools: [{{role: chief, machineType: {kind}}}]", "job.yaml"),
+    ):
+        assert file.pools[0].machine == Machine(kind)
+        assert f"nothing is known of {kind} here" in file.warnings[0]
 
 
 T = "trainingInput:\n"
@@ -96,7 +109,7 @@ T = "trainingInput:\n"
         ("trainingInput: {}\nlables: {a: b}\n", 2, "lables: unknown field; did you mean labels?"),
         (T + "  workerCont: 3\n", 2, "trainingInput.workerCont: unknown field; did you mean workerCount?"),
         (T + "  scaleTier: BASIC\n  zzz: 3\n", 3, "trainingInput.zzz: unknown field; one of scaleTier"),
-        (T + "  hyperparameters: {}\n", 2, "known to ML Engine but not supported here; remove it"),
+        (T + "  hyperparameters: {}\n", 2, "hyperparameter tuning is another service today"),
         (T + "  labels: {a: b}\n", 2, "labels stand beside trainingInput"),
         (T + "  masterType: standrad\n", 2, "unknown machine type 'standrad'; near it: standard,"),
         (T + "  masterType: n1-standard-5\n", 2, "near it: n1-standard-"),
