@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -13,7 +14,7 @@ import pytest
 from discovery_check import check_request, check_response, document, methods
 from test_launcher_requests import _pattern, outputs
 
-from launcher import prices
+from launcher import machines, prices
 from launcher.doctor import project, quota, storage
 from launcher.doctor.case import Case, Finding
 from launcher.google import VERSIONS, Google, override_name
@@ -207,8 +208,13 @@ def test_images(case: Callable[..., Case]) -> None:
     images = "artifactregistry.projects.locations.repositories.dockerImages.get"
     assert storage.images(case({images: (200, {})}, executor_image_uri=digest)).state == "ok"
     assert storage.images(case({}, executor_image_uri="docker.io/x/y:1")).state == "skipped"
-    # Google's own images cannot be seen by everybody.
-    assert storage.images(case({})).state == "skipped"
+    # Google's own images cannot be seen by everybody; of some it is known that they are at their end.
+    google = "us-docker.pkg.dev/vertex-ai/training"
+    assert storage.images(case({}, executor_image_uri=f"{google}/pytorch-gpu.2-4.py310:latest")).state == "skipped"
+    old = storage.images(case({}, executor_image_uri=f"{google}/tf-tpu.2-15.cp310:latest"))
+    assert old.state == "warning" and "past its end of availability (2025-10-23" in old.text
+    assert machines.outdated(f"{google}/tf-cpu.2-17.py310:latest", date(2026, 7, 11)) is None
+    assert machines.outdated(f"{google}/tf-cpu.2-17.py310:latest", date(2026, 7, 12))
 
 
 def test_prices_come_from_the_catalogue(case: Callable[..., Case]) -> None:

@@ -103,7 +103,7 @@ def test_the_training_as_a_custom_job() -> None:
     }
     assert checked(body) == {
         "displayName": "object_detection_1511000000",
-        "labels": {"odcloud-run": "object_detection_1511000000", "odcloud-kind": "train"},
+        "labels": {"odcloud-run": "object_detection_1511000000", "odcloud-kind": "job"},
         "jobSpec": {
             "workerPoolSpecs": [
                 {"replicaCount": "1", **gpu},
@@ -309,7 +309,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ),
         ("predictionInput: {}\n", "job.yaml:1: predictionInput: this is a training job"),
         ("jobId: a\n", "job.yaml:1: jobId: the service says this of a job"),
-        ("workerPools: []\n", "job.yaml:1: workerPools: unknown field"),
+        ("workerPools: []\n", "job.yaml:1: workerPools: a job file has either trainingInput or native fields"),
         ("trainingInput:\n  a: &x 1\n  a: 2\n", "job.yaml:3: not valid YAML"),
     ],
 )

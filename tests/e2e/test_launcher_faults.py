@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway
 from launcher_stage import Stage
 
-from launcher import jobfile, records, resolve, runs
+from launcher import jobfile, records, resolve, runs, vertex
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +205,118 @@ def test_a_region_that_is_none_is_refused(stage: Stage) -> None:
     done = stage.run("train", "--config", "job.yaml", "--fallback-regions", "us-east1,moon")
     assert done.returncode == 2
     assert "--fallback-regions: 'moon' is no region" in done.stderr
+
+
+def test_a_job_in_another_region_is_at_hand_like_any_other(stage: Stage, elsewhere: Gateway) -> None:
+    """By its run and by its number: listed, shown, read, opened, adopted, cancelled and deleted."""
+    refusal = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": STOCKOUT}}
+    elsewhere.answers["POST", "/locations/europe-west4/customJobs"] = (429, json.dumps(refusal).encode())
+    missing = {"error": {"code": 404, "status": "NOT_FOUND", "message": "no such job"}}
+    elsewhere.answers["GET", "/locations/europe-west4/customJobs/"] = (404, json.dumps(missing).encode())
+    stage.behave(steps=3000)
+    way = elsewhere.overrides()
+    launch = ("train", "--config", "job.yaml", "--run", "abroad", "--detach", "--format", "json")
+    told = json.loads(stage.run(*launch, "--fallback-regions", "us-central1", check=True, **way).stdout)
+    number = told["job"]
+    rows = json.loads(stage.run("jobs", "list", "--format", "json", check=True, **way).stdout)
+    assert [(row["run"], row["region"]) for row in rows if row["run"] == "abroad"] == [("abroad", "us-central1")]
+    for name in ("abroad", number):
+        shown = json.loads(stage.run("jobs", "show", name, "--format", "json", check=True, **way).stdout)
+        assert shown["job"] == number
+        assert stage.run("jobs", "logs", name, check=True, **way).returncode == 0
+        assert stage.run("open", name, "--print", check=True, **way).stdout
+    again = json.loads(stage.run(*launch, check=True, **way).stdout)  # nobody says where to look
+    assert again["job"] == number
+    cancelled = json.loads(stage.run("jobs", "cancel", "abroad", "--format", "json", check=True, **way).stdout)
+    assert (cancelled["job"], cancelled["state"]) == (number, "CANCELLED")
+    assert stage.run("jobs", "wait", number, **way).returncode == 1
+    assert stage.run("jobs", "delete", number, check=True, **way).returncode == 0
+    assert f"no job {number} in projects/" in stage.run("jobs", "show", number, **way).stderr
+
+
+def test_a_launcher_killed_in_another_region_is_followed_by_one_that_looks_there(stage: Stage, elsewhere: Gateway) -> None:
+    """Killed after its job was made abroad and before it could note that: the record says where to look."""
+    refusal = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": STOCKOUT}}
+    elsewhere.answers["POST", "/locations/europe-west4/customJobs"] = (429, json.dumps(refusal).encode())
+    stage.behave(steps=3000)
+    launch = ("train", "--config", "job.yaml", "--run", "orphan", "--detach", "--format", "json")
+    told = json.loads(stage.run(*launch, "--fallback-regions", "us-central1", check=True, **elsewhere.overrides()).stdout)
+    path = stage.folder / ".odcloud/buckets/stage/runs/orphan/train-1.json"
+    content = json.loads(path.read_text())
+    assert content["regions"] == ["us-central1"]
+    content["launcher"]["pid"] = 2**22 - 1  # nobody's
+    path.write_text(json.dumps({**content, "job": None}))
+    again = json.loads(stage.run(*launch, check=True, **elsewhere.overrides()).stdout)
+    assert again["job"] == told["job"]
+    assert [vertex.number(job) for job in stage.session().jobs(display_name="orphan")] == [told["job"]]
+    stage.run("jobs", "cancel", told["job"], check=True, **elsewhere.overrides())
+
+
+@pytest.mark.parametrize("moment", ["before the call", "in the call"])
+def test_a_launcher_that_stood_still_past_its_lease_makes_no_second_job(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Stopped (SIGSTOP) when it holds the record, or when it has just been allowed to send, and continued too late."""
+    monkeypatch.setattr(records, "LEASE", 3.0)
+    stage.behave(steps=3000)
+    run = "stood-" + moment.replace(" ", "-")
+    arguments = ["train", "--config", "job.yaml", "--run", run, "--detach", "--format", "json"]
+    script = Path(__file__).with_name("stopped_launcher.py")
+    first = subprocess.Popen(
+        [sys.executable, str(script), moment, *arguments],
+        cwd=stage.folder,
+        env={**stage.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.02)
+        said: list[str] = []
+        second = launched(stage, run, said)
+        assert not second.adopted
+        assert "is launching this run: waiting for it" in said[0]
+    finally:
+        first.send_signal(signal.SIGCONT)
+    stdout, stderr = first.communicate(timeout=60)
+    assert first.returncode == 0, stderr
+    jobs = stage.session().jobs(display_name=run)
+    going = [job for job in jobs if vertex.state(job) not in {*vertex.ENDED, vertex.CANCELLING}]
+    assert [job["name"] for job in going] == [second.job["name"]]
+    assert json.loads(stdout)["job"] == vertex.number(second.job)
+    assert record(stage, run)["job"] == second.job["name"]
+    if moment == "before the call":
+        assert len(jobs) == 1
+    else:  # the call could not be called back; what it made is not left running
+        assert "the create call was carried out twice: cancelling job" in stderr
+    stage.run("jobs", "cancel", vertex.number(second.job), check=True)
+
+
+def test_ctrl_c_before_the_create_call_leaves_nothing_to_wait_for(stage: Stage, gateway: Gateway) -> None:
+    stage.behave(steps=3000)
+    held = threading.Event()
+
+    def weather(verb: str, path: str) -> None:
+        if verb == "POST" and path.startswith("/upload/"):
+            held.set()  # the record is being written: what comes next is the look for a job of the run
+        elif verb == "GET" and path.endswith("/customJobs") and held.is_set():
+            time.sleep(3.0)
+
+    gateway.weather = weather
+    arguments = ("train", "--config", "job.yaml", "--run", "interrupted", "--detach", "--format", "json")
+    process = stage.start(*arguments, **gateway.overrides())
+    assert held.wait(30)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "\ninterrupted: no job was created\n" in stderr
+    assert record(stage, "interrupted")["error"] == "interrupted before the create call"
+    gateway.weather = lambda verb, path: None
+    again = stage.run(*arguments, check=True)
+    assert "waiting for it" not in again.stderr
+    assert record(stage, "interrupted", 2)["job"].endswith(json.loads(again.stdout)["job"])
+    stage.run("jobs", "cancel", "interrupted", check=True)

@@ -115,3 +115,83 @@ def test_wrong_files_and_flags_end_in_one_line(stage: Stage) -> None:
         assert done.returncode == 2
         assert done.stderr.startswith(f"odcloud: error: {said}")
         assert done.stderr.count("\n") == 1
+
+
+def test_what_one_has_to_know_is_said_before_a_job_is_made(stage: Stage) -> None:
+    """Notes, warnings and advice come with a create call that is refused: nothing was spent yet."""
+    (bucket(stage) / "config" / "pipeline.config").write_text(CONFIG)
+    done = stage.run("train", "--config", "native.yaml", "--run", "told-first", "--detach", "--image", "no_image!")
+    assert (
+        done.returncode == 2
+        and "answered 400 INVALID_ARGUMENT to aiplatform.projects.locations.customJobs.create" in done.stderr
+    )
+    said = done.stderr
+    for text in (
+        "note: 2 workers and the chief: 3 training machines, and 2 parameter servers",
+        "2 parameter servers: an odd number is better",
+        "learning rate 0.004 with 2 workers",
+    ):
+        assert 0 <= said.index(text) < said.index("odcloud: error: ")
+
+
+def test_an_evaluation_is_ruled_like_a_training(stage: Stage) -> None:
+    """Flag > environment > job file > stack outputs > default, and an image pinned for both."""
+    pool = "workerPools: [{role: chief, machineType: standard_gpu}]\n"
+    (stage.folder / "eval.yaml").write_text(pool + "scheduling: {timeout: 600s}\nargs: [--own=1]\nlabels: {team: cats}\n")
+    run = ("--run", "native")
+    plain = json.loads(stage.run("eval", *run, "--dry-run", check=True).stdout)
+    (pool,) = plain["jobSpec"]["workerPoolSpecs"]
+    assert pool["pythonPackageSpec"]["args"] == [
+        "--checkpoint_dir=gs://stage/train/native",
+        "--eval_dir=gs://stage/eval/native",
+        "--pipeline_config_path=gs://stage/config/pipeline.config",
+    ]
+    asked = ("eval", *run, "--config", "eval.yaml")
+    told = stage.run(*asked, "--timeout", "60s", "--dry-run", check=True, ODCLOUD_TIMEOUT="90s", ODCLOUD_STRATEGY="SPOT")
+    body = json.loads(told.stdout)
+    (pool,) = body["jobSpec"]["workerPoolSpecs"]
+    assert pool["machineSpec"]["acceleratorType"] == "NVIDIA_TESLA_T4" and "standard_gpu was one NVIDIA K80" in told.stderr
+    assert pool["pythonPackageSpec"]["args"][-1] == "--own=1"
+    assert body["jobSpec"]["scheduling"] == {"timeout": "60s", "strategy": "SPOT"}
+    assert (body["labels"]["team"], body["labels"]["odcloud-kind"]) == ("cats", "eval")
+    rows = json.loads(stage.run(*asked, "--explain", "--format", "json", check=True, ODCLOUD_STRATEGY="SPOT").stdout)
+    sources = {row["name"]: row["source"] for row in rows}
+    assert sources["scheduling.timeout"] == "job file eval.yaml:2"
+    assert sources["scheduling.strategy"] == "environment ODCLOUD_STRATEGY"
+    assert sources["packageUris"] == "stack output package_uris"
+    refused = stage.run("eval", *run, "--config", "native.yaml", "--dry-run")
+    assert refused.returncode == 2
+    assert "native.yaml:3: workerPools[1]: an evaluation runs on one machine" in refused.stderr
+
+    image = "us-central1-docker.pkg.dev/p/r/trainer@sha256:" + 64 * "0"
+    for command in (("train", "--config", "native.yaml"), ("eval", *run)):
+        for given, who in (((), "$ODCLOUD_IMAGE"), (("--image", image), "--image")):
+            done = stage.run(*command, *given, "--dry-run", check=True, **({} if given else {"ODCLOUD_IMAGE": image}))
+            assert f"warning: {who}: the image's own program runs, not the stack's packages" in done.stderr
+            pool = json.loads(done.stdout)["jobSpec"]["workerPoolSpecs"][0]
+            assert "pythonPackageSpec" not in pool and pool["containerSpec"]["imageUri"] == image
+            assert pool["containerSpec"].get("command") == (None if command[0] == "train" else ["python", "-m", "tiny.program"])
+    (stage.folder / "packages.yaml").write_text("packageUris: [gs://b/p.tar.gz]\npythonModule: a.b\n")
+    done = stage.run("train", "--config", "packages.yaml", "--image", image, "--dry-run", check=True)
+    said = "--image: the image's own program runs, not packages.yaml:1: packageUris, packages.yaml:2: pythonModule"
+    assert said in done.stderr
+
+
+def test_doctor_and_cost_see_the_job_that_train_would_send(stage: Stage) -> None:
+    four = json.loads(stage.run("cost", "--config", "native.yaml", "--format", "json", check=True).stdout)["hourly"]
+    nine = json.loads(stage.run("cost", "--config", "native.yaml", "--format", "json", check=True, ODCLOUD_WORKERS="7").stdout)[
+        "hourly"
+    ]
+    assert nine > four
+    (asked,) = (
+        one
+        for one in json.loads(
+            stage.run(
+                "doctor", "--config", "native.yaml", "--image", "example.com/x:1", "--format", "json", ODCLOUD_STRATEGY="SPOT"
+            ).stdout
+        )
+        if one["check"] == "packages"
+    )
+    assert asked["text"] == "the job needs no packages: its program is in its image"
+    refused = stage.run("doctor", "--config", "native.yaml", ODCLOUD_TIMEOUT="soon")
+    assert refused.returncode == 2 and "$ODCLOUD_TIMEOUT: must be a duration" in refused.stderr
