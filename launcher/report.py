@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launcher import runs, vertex, watch
+from launcher import cost, prices, runs, vertex, watch
 from launcher.errors import UserError
 from launcher.session import Session, connect
+from launcher.view import duration
 
 
 def report(run: str | None, stack: str | None, output: Path | None, form: str) -> int:
@@ -51,8 +52,11 @@ def _is_event(name: PurePosixPath) -> bool:
     return ".tfevents." in name.name
 
 
+_RESULTS = ("metrics.json", "analysis.json", "detections.json", "detections.png", "best.png", "worst.png")
+
+
 def _is_result(name: PurePosixPath) -> bool:
-    return _is_event(name) or name.name == "metrics.json" or name.stem == "detections"
+    return _is_event(name) or name.name in _RESULTS
 
 
 def _fetch(session: Session, uri: str, folder: Path, wanted: Callable[[PurePosixPath], bool]) -> int:
@@ -76,4 +80,21 @@ def _fetch(session: Session, uri: str, folder: Path, wanted: Callable[[PurePosix
 def _facts(session: Session, run: str) -> dict[str, Any] | None:
     """The run's newest training job, in the shape that the report reads; None when the service has forgotten it."""
     job = next((job for job in session.jobs_everywhere(display_name=run) if vertex.run(job) == run), None)
-    return watch.snapshot(session.of(job), job).facts() if job else None
+    if job is None:
+        return None
+    view = watch.snapshot(session.of(job), job)
+    return {**view.facts(), "cost": _cost(job, view.seconds())}
+
+
+def _cost(job: Mapping[str, Any], seconds: float | None) -> str | None:
+    """What so many seconds of the job cost at list prices; None where its machines have none."""
+    if not seconds:
+        return None
+    try:
+        known = prices.listed()  # a report is no reason to ask Google's catalogue
+        found = cost.estimate(job, known)
+    except UserError:
+        return None
+    most = "at most " if found.upper_bound else ""
+    total = cost.dollars_up(found.hourly * seconds / 3600)
+    return f"{most}{total} for {duration(seconds)} at {known.region}'s list prices of {known.date} ({known.source})"

@@ -23,6 +23,7 @@ class Annotated:
     classes: NDArray[np.integer[Any]]
     scores: NDArray[np.floating[Any]] | None = None  # (n), of detections
     crowd: NDArray[np.bool_] | None = None  # (n), of true objects: groups, which are not counted
+    difficult: NDArray[np.bool_] | None = None  # (n), of true objects: not counted by PASCAL VOC
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from trainer.coco import Annotated
 from trainer.data import records, tfrecord
 from trainer.errors import InputError
 
-_FILENAME, _CROWD = "image/filename", "image/object/is_crowd"
+_FILENAME, _CROWD, _DIFFICULT = "image/filename", "image/object/is_crowd", "image/object/difficult"
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ def _held_out(data: bytes, place: str, index: int) -> HeldOut:
     ]
     boxes = np.stack(sides, axis=-1).reshape(-1, 4) * [height, width, height, width]
     classes = np.asarray(records.values(features, records.LABEL, "int64", place), np.int64)
-    crowd = np.asarray(records.values(features, _CROWD, "int64", place), bool)
+    flags = [np.asarray(records.values(features, key, "int64", place), bool) for key in (_CROWD, _DIFFICULT)]
+    crowd, difficult = (flag if flag.size == classes.size else None for flag in flags)
     names = records.values(features, _FILENAME, "bytes", place)
     filename = names[0].decode(errors="replace") if names else f"image {index + 1}"
-    return HeldOut(filename, image, Annotated(boxes, classes, crowd=crowd if crowd.size == classes.size else None))
+    return HeldOut(filename, image, Annotated(boxes, classes, crowd=crowd, difficult=difficult))
 
 
 class Detector:

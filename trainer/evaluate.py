@@ -2,7 +2,8 @@
 
 `python -m trainer.evaluate --checkpoint_dir=DIR --eval_dir=DIR --pipeline_config_path=FILE`
 
-Leaves in eval_dir: TensorBoard events, metrics.json (with the history of all evaluations), detections.json, detections.png.
+Leaves in eval_dir: TensorBoard events, metrics.json (with the history of all evaluations), detections.json, detections.png,
+analysis.json (curves of precision and recall, confusions), best.png and worst.png.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from trainer.detection import HeldOut
 
 METRICS, DETECTIONS, SHEET = "metrics.json", "detections.json", "detections.png"
+ANALYSIS, BEST, WORST = "analysis.json", "best.png", "worst.png"
+_EXTREMES = 4  # images on each of those sheets
 _PROGRESS_SECONDS = 5.0
 
 
@@ -62,7 +65,7 @@ def evaluate(checkpoint_dir: str, eval_dir: str, config_path: str) -> None:
     inputs = check_inputs(config_path, training=False)
     names = label_map.read(paths.resolve(inputs.experiment.evaluation.label_map))
     log("loading TensorFlow")
-    from trainer import coco, detection, garden, training
+    from trainer import coco, detection, garden, pascal, training
 
     runtime.quiet_logging()
     checkpoint = training.last_checkpoint(checkpoint_dir)
@@ -74,10 +77,14 @@ def evaluate(checkpoint_dir: str, eval_dir: str, config_path: str) -> None:
     log(f"evaluating the checkpoint of step {step}", step=step)
     images = list(detection.read_images(inputs.eval_files, settings.examples))
     detected = _with_progress(detector.detect(settings.examples), len(images))
-    scores = coco.evaluate([image.truth for image in images], detected, names)
+    truth = [image.truth for image in images]
+    scores = coco.evaluate(truth, detected, names)
+    voc = pascal.evaluate(truth, detected, names) if settings.voc else None
+    if voc:
+        scores.metrics.update(voc.mean)
     seconds = time.monotonic() - began
     try:
-        _write(eval_dir, step, scores, images, detected, names, settings, seconds)
+        _write(eval_dir, step, scores, images, detected, names, settings, seconds, voc.per_class if voc else {})
     except OSError as error:
         raise InputError(f"{eval_dir}: cannot be written: {error.strerror or error}; check --eval_dir and the disk") from error
     shown = " · ".join(f"{name} {_shown(scores.metrics[name])}" for name in ("AP", "AP50", "AP75"))
@@ -104,6 +111,7 @@ def _write(
     names: Mapping[int, str],
     settings: EvalSettings,
     seconds: float,
+    voc: Mapping[str, Mapping[str, float | None]],
 ) -> None:
     import tensorflow as tf
 
@@ -123,7 +131,23 @@ def _write(
     path = paths.join(eval_dir, METRICS)
     result: dict[str, Any] = {"step": step, "metrics": scores.metrics, "per_class": scores.per_class, "images": len(images)}
     result |= {"seconds": round(seconds, 1), "history": _history(files.read(path), step, scores.metrics)}
+    result |= {"per_class_voc": voc} if voc else {}
+    _write_analysis(eval_dir, images, detected, names, settings)
     files.write(path, json.dumps(result, indent=1) + "\n")
+
+
+def _write_analysis(
+    eval_dir: str, images: Sequence[HeldOut], detected: Sequence[Annotated], names: Mapping[int, str], settings: EvalSettings
+) -> None:
+    from trainer import analysis, drawing
+
+    truth, score = [image.truth for image in images], settings.drawn_score
+    files.write(paths.join(eval_dir, ANALYSIS), json.dumps(analysis.analyse(truth, detected, names, score)) + "\n")
+    ranked = analysis.extremes(analysis.judge(truth, detected, score), _EXTREMES)
+    for chosen, name in zip(ranked, (BEST, WORST), strict=True):
+        items = [_item(images[image.index], detected[image.index], settings) for image in chosen]
+        if items:
+            drawing.detection_sheet(items, names, paths.join(eval_dir, name), min_score=score)
 
 
 def _item(image: HeldOut, found: Annotated, settings: EvalSettings) -> dict[str, Any]:

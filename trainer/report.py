@@ -13,14 +13,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainer import curves, results
+from trainer import curves, plots, results
 from trainer.errors import InputError
 from trainer.progress import duration
 from trainer.results import MEANINGS, Results
 
 PAGE = "report.html"
 CURVES = "curves.png"
+_PICTURES = {
+    "precisionRecall": "precision_recall.png",
+    "confusion": "confusion.png",
+    "detections": results.SHEET,
+    "best": results.BEST,
+    "worst": results.WORST,
+}
 _TEMPLATE = "report.html.j2"
+_MISTAKES = 10  # that the page lists
 _BAR = 24  # characters
 _FACT_NAMES = {"run": "Run", "kind": "Kind", "job": "Job", "state": "State", "error": "Error"}
 _TIMES = {"createTime": "Created", "startTime": "Started", "endTime": "Ended"}
@@ -72,8 +80,11 @@ def write(found: Results, output: str) -> dict[str, str]:
         "report": (PAGE, page(found, light, curves.render(found, curves.DARK)).encode(errors="replace")),
         "curves": (CURVES, light),
     }
-    if found.sheet:
-        contents["detections"] = (results.SHEET, found.sheet)
+    pictures = {"precisionRecall": _precision_recall(found, curves.LIGHT), "confusion": _confusion(found, curves.LIGHT)}
+    pictures |= {"detections": found.sheet, "best": found.best, "worst": found.worst}
+    for key, picture in pictures.items():
+        if picture:
+            contents[key] = (_PICTURES[key], picture)
     files = {}
     for key, (name, content) in contents.items():
         path = folder / name
@@ -106,6 +117,12 @@ def summary(found: Results, files: Mapping[str, str]) -> dict[str, Any]:
         "images": found.images,
         "metrics": found.metrics,
         "per_class": found.per_class,
+        **({"per_class_voc": dict(found.per_class_voc)} if found.per_class_voc else {}),
+        "speed": {"stepsPerSecond": _median_speed(found), "evaluationSeconds": found.seconds},
+        "cost": (found.facts or {}).get("cost"),
+        "confusions": [
+            {"there": there, "detected": taken, "count": count} for there, taken, count in _mistakes(found, sys.maxsize)
+        ],
         "files": dict(files),
     }
 
@@ -119,9 +136,10 @@ def table(found: Results) -> str:
     ]
     if found.per_class:
         width = max(len("class"), *(len(name) for name in found.per_class))
-        lines += ["", f"  {'class':{width}}  {'AP':>6}"]
+        lines += ["", f"  {'class':{width}}  {'AP':>6}" + "".join(f"  {convention:>6}" for convention in found.per_class_voc)]
         for name, value in found.per_class.items():
-            lines.append(f"  {name:{width}}  {_number(value):>6}  {'█' * round((value or 0) * _BAR)}".rstrip())
+            more = "".join(f"  {_number(values.get(name)):>6}" for values in found.per_class_voc.values())
+            lines.append(f"  {name:{width}}  {_number(value):>6}{more}  {'█' * round((value or 0) * _BAR)}".rstrip())
     if None in [*found.metrics.values(), *found.per_class.values()]:
         lines += ["", "  –: the held-out images have no such object"]
     return "\n".join(lines)
@@ -138,7 +156,20 @@ def page(found: Results, light: bytes, dark: bytes) -> str:
         evaluated=_evaluated(found),
         headline=[(name, _number(found.metrics[name])) for name in ("AP", "AP50", "AP75", "AR100") if name in found.metrics],
         metrics=[(name, _number(value), MEANINGS.get(name, ""), _percent(value)) for name, value in found.metrics.items()],
-        per_class=[(name, _number(value), _percent(value)) for name, value in found.per_class.items()],
+        per_class=[
+            (name, _number(value), _percent(value), [_number(values.get(name)) for values in found.per_class_voc.values()])
+            for name, value in found.per_class.items()
+        ],
+        conventions=[*found.per_class_voc],
+        pictures={
+            key: [_data_uri(picture) for picture in (draw(found, curves.LIGHT), draw(found, curves.DARK)) if picture]
+            for key, draw in (("precision_recall", _precision_recall), ("confusion", _confusion))
+        },
+        mistakes=_mistakes(found, _MISTAKES),
+        min_score=found.analysis.get("min_score"),
+        best=_data_uri(found.best) if found.best else None,
+        worst=_data_uri(found.worst) if found.worst else None,
+        speed=_speed(found),
         gaps=None in [*found.metrics.values(), *found.per_class.values()],
         curves_light=_data_uri(light),
         curves_dark=_data_uri(dark),
@@ -147,6 +178,39 @@ def page(found: Results, light: bytes, dark: bytes) -> str:
         job=_job(found.facts) if found.facts else [],
         replicas=[_replica(replica) for replica in found.facts.get("replicas", [])] if found.facts else [],
     )
+
+
+def _precision_recall(found: Results, theme: curves.Theme) -> bytes | None:
+    drawn = found.analysis.get("precision_recall")
+    return plots.precision_recall(drawn, theme) if drawn else None
+
+
+def _confusion(found: Results, theme: curves.Theme) -> bytes | None:
+    counted = found.analysis.get("confusion", {"names": []})
+    return plots.confusion(counted["names"], counted["matrix"], theme) if counted["names"] else None
+
+
+def _mistakes(found: Results, most: int) -> list[tuple[str, str, int]]:
+    counted = found.analysis.get("confusion", {"names": [], "matrix": []})
+    return plots.confusions(counted["names"], counted["matrix"], most)
+
+
+def _median_speed(found: Results) -> float | None:
+    values = sorted(value for _, value in found.steps_per_second)
+    return values[len(values) // 2] if values else None
+
+
+def _speed(found: Results) -> list[tuple[str, str]]:
+    """Rows on how fast it went and what it cost, as far as is known."""
+    rows = []
+    if speed := _median_speed(found):
+        rows.append(("Training", f"{speed:.3g} steps per second (median)"))
+    if found.seconds is not None:
+        rate = f", {found.images / found.seconds:.3g} images per second" if found.images and found.seconds else ""
+        rows.append(("Evaluation", f"{duration(found.seconds)} with its start{rate}"))
+    if cost := (found.facts or {}).get("cost"):
+        rows.append(("Cost of training", _text(cost)))
+    return rows
 
 
 def _evaluated(found: Results) -> list[str]:
@@ -177,9 +241,8 @@ def _curves_text(found: Results) -> str:
     if found.learning_rate:
         peak = max(found.learning_rate, key=lambda point: point[1])
         parts.append(f"The learning rate peaks at {peak[1]:.3g} at step {peak[0]}.")
-    if found.steps_per_second:
-        values = sorted(value for _, value in found.steps_per_second)
-        parts.append(f"Training made {values[len(values) // 2]:.2g} steps per second (median).")
+    if speed := _median_speed(found):
+        parts.append(f"Training made {speed:.2g} steps per second (median).")
     return " ".join(parts)
 
 

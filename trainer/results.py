@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from trainer.events import Series
 
 METRICS = "metrics.json"
 SHEET = "detections.png"
+ANALYSIS = "analysis.json"
+BEST, WORST = "best.png", "worst.png"
 
 # COCO's words (https://cocodataset.org/#detection-eval), in its order. Areas are in pixels of the image.
 MEANINGS = {
@@ -30,6 +32,9 @@ MEANINGS = {
     "ARs": "small objects",
     "ARm": "medium objects",
     "ARl": "large objects",
+    # The two conventions of PASCAL VOC's development kit.
+    "VOC10": "PASCAL VOC 2010 and later: mean AP at IoU 0.50, area below the curve",
+    "VOC07": "PASCAL VOC 2007: mean AP at IoU 0.50, eleven points of the curve",
 }
 
 
@@ -48,6 +53,11 @@ class Results:
     steps_per_second: Series
     sheet: bytes | None  # PNG
     facts: dict[str, Any] | None
+    seconds: float | None = None  # that the evaluation took, its start included
+    per_class_voc: Mapping[str, dict[str, float | None]] = field(default_factory=dict)  # by convention, then by class
+    analysis: Mapping[str, Any] = field(default_factory=dict)  # trainer.analysis.analyse
+    best: bytes | None = None  # PNG
+    worst: bytes | None = None
 
 
 def load(train_dir: str, eval_dir: str, run: str | None = None, facts: str | None = None) -> Results:
@@ -82,7 +92,45 @@ def load(train_dir: str, eval_dir: str, run: str | None = None, facts: str | Non
         steps_per_second=events.find(training, "steps_per_second", "steps_per_sec", "global_step/sec"),
         sheet=_sheet(Path(eval_folder, SHEET)),
         facts=_facts(facts) if facts else None,
+        seconds=_seconds(content.get("seconds")),
+        per_class_voc=_per_class_voc(path, content),
+        analysis=_analysis(Path(eval_folder, ANALYSIS)),
+        best=_sheet(Path(eval_folder, BEST)),
+        worst=_sheet(Path(eval_folder, WORST)),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value < 1e9
+    return float(value) if known else None
+
+
+def _per_class_voc(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    found = content.get("per_class_voc") or {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: per_class_voc must be an object; evaluate the run again with `odcloud eval`")
+    return {convention: _numbers(path, found, convention) for convention in found}
+
+
+def _analysis(path: Path) -> dict[str, Any]:
+    """The file's content, checked as far as pictures are made of it; empty where there is none."""
+    content = _json(path) or {}
+    curves, confusion = content.get("precision_recall", {}), content.get("confusion", {"names": [], "matrix": []})
+    try:
+        size = len(confusion["names"])
+        fine = (
+            isinstance(curves, dict)
+            and all(len(curve) == 2 and len(curve[0]) == len(curve[1]) for curve in curves.values())
+            and all(0 <= value <= 1 for curve in curves.values() for side in curve for value in side)
+            and all(isinstance(name, str) for name in confusion["names"])
+            and len(confusion["matrix"]) == size
+            and all(len(row) == size and all(0 <= count < 1e9 for count in row) for row in confusion["matrix"])
+        )
+    except (TypeError, KeyError, ValueError):
+        fine = False
+    if not fine:
+        raise InputError(f"{path}: is not what an evaluation writes; evaluate the run again with `odcloud eval`")
+    return {"precision_recall": curves, "confusion": confusion, "min_score": content.get("min_score")}
 
 
 def _folder(path: str) -> str:

@@ -73,6 +73,7 @@ def test_a_converted_dataset_is_provisioned_and_trained_on(project: Project) -> 
         ("128", "64"),
         ("batch_size: 8", "batch_size: 4"),
         ("num_steps: 1200", "num_steps: 6"),
+        ('metrics_set: "coco_detection_metrics"', 'metrics_set: "pascal_voc_detection_metrics"'),
         ("PATH_TO_BE_CONFIGURED/train-?????-of-?????.tfrecord", inputs[0]),
         ("PATH_TO_BE_CONFIGURED/test-?????-of-?????.tfrecord", inputs[1]),
     ):
@@ -87,4 +88,6 @@ def test_a_converted_dataset_is_provisioned_and_trained_on(project: Project) -> 
     project.shell(f"odcloud train --config job.yaml --run {RUN} && odcloud eval --run {RUN}")
     report = json.loads(project.shell(f"odcloud report --run {RUN} --format json"))
     assert report["step"] == 6 and report["images"] == 6
-    assert {"dog", "cat"} <= set(report["per_class"])
+    assert {"dog", "cat"} <= set(report["per_class"]) == set(report["per_class_voc"]["VOC07"])
+    assert {"AP50", "VOC07", "VOC10"} <= set(report["metrics"])
+    assert {"precisionRecall", "confusion"} <= set(report["files"]) and report["cost"].startswith("$")

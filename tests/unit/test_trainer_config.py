@@ -121,8 +121,8 @@ def test_a_default_written_out_means_nothing_new(text: str) -> None:
         ),
         (
             "coco_detection_metrics",
-            "pascal_voc_detection_metrics",
-            'metrics_set "pascal_voc_detection_metrics" is not supported',
+            "oid_V2_detection_metrics",
+            'metrics_set "oid_V2_detection_metrics" is not supported',
         ),
         ("warmup_steps: 100", "warmup_steps: 1200", "warmup_steps 1200 must be below total_steps 1200"),
         ("force_match_for_each_row: true", "", "argmax_matcher.force_match_for_each_row is not set, which means false"),

@@ -183,7 +183,7 @@ def test_the_page_is_complete_in_itself_and_accessible(run: Path) -> None:
     assert "url(" not in text and "@import" not in text
     assert "prefers-color-scheme: dark" in text
     headings = [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
-    assert headings == ["h1", "h2", "h2", "h2", "h2", "h2"]
+    assert headings == ["h1"] + 6 * ["h2"]
     assert [tag for tag, _ in page.tags].count("caption") == [tag for tag, _ in page.tags].count("table") == 3
     assert "AP 0.712" in page.text and "<dog & co> –" in page.text
     assert "Training loss goes from 60 at step 10" in dict(next(a for t, a in page.tags if t == "img"))["alt"]
@@ -191,6 +191,55 @@ def test_the_page_is_complete_in_itself_and_accessible(run: Path) -> None:
     assert "Ended 2026-11-23 19:05:03 UTC Took 5 min 1 s" in page.text
     assert "workerpool1-0 worker FAILED 1 2 2026-11-23 19:00:02 UTC –" in page.text
     assert "workerpool0-0 chief STOPPED – 0" in page.text
+
+
+ANALYSIS = {
+    "min_score": 0.3,
+    "precision_recall": {"cat": [[0.5, 0.5, 1.0], [1.0, 0.5, 0.6667]], "<dog & co>": [[], []]},
+    "confusion": {"names": ["cat", "<dog & co>", "nothing"], "matrix": [[7, 3, 1], [0, 2, 0], [5, 0, 0]]},
+}
+
+
+def test_analysis_voc_speed_and_cost_are_shown(run: Path, capsys: pytest.CaptureFixture) -> None:
+    voc = {"VOC10": {"cat": 0.81, "<dog & co>": None}, "VOC07": {"cat": 0.79, "<dog & co>": None}}
+    metrics = {**EVALUATED["metrics"], "VOC10": 0.81, "VOC07": 0.79}
+    evaluated = {**EVALUATED, "metrics": metrics, "per_class_voc": voc, "seconds": 100.0}
+    (run / "eval/metrics.json").write_text(json.dumps(evaluated))
+    (run / "eval/analysis.json").write_text(json.dumps(ANALYSIS))
+    for name in ("best.png", "worst.png"):
+        (run / "eval" / name).write_bytes(png())
+    (run / "facts.json").write_text(json.dumps({**FACTS, "cost": "$0.04 at list prices"}))
+    assert report.main(options(run, f"--facts={run / 'facts.json'}")) == 0
+    assert "cat          0.900   0.810   0.790  █" in capsys.readouterr().out
+    page = Page((run / "out/report.html").read_text())
+    assert "2.5 steps per second (median)" in page.text and "1 min 40 s with its start, 2 images per second" in page.text
+    assert "Cost of training $0.04 at list prices" in page.text
+    assert "nothing cat 5 cat <dog & co> 3 cat nothing 1" in page.text
+    assert [tag for tag, _ in page.tags].count("img") == 6
+    pictures = {"best.png", "confusion.png", "curves.png", "detections.png", "precision_recall.png", "worst.png"}
+    assert {path.name for path in (run / "out").iterdir()} == {*pictures, "report.html"}
+    pixels = np.array(Image.open(run / "out/confusion.png").convert("RGB")).reshape(-1, 3)
+    assert (pixels == [0x0B, 0x62, 0xD6]).all(axis=1).any()  # all dogs are dogs: a cell in the full colour
+    assert report.main(options(run, "--format=json")) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert out["per_class_voc"] == voc and out["speed"] == {"stepsPerSecond": 2.5, "evaluationSeconds": 100.0}
+    assert out["confusions"][0] == {"there": "nothing", "detected": "cat", "count": 5}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"precision_recall": {"cat": [[0.5], [1.0, 0.5]]}},
+        {"precision_recall": {"cat": [[0.5], ["x"]]}},
+        {"precision_recall": []},
+        {"confusion": {"names": ["cat"], "matrix": [[1, 2]]}},
+        {"confusion": {"names": ["cat"]}},
+        {"confusion": {"names": [1], "matrix": [[1]]}},
+    ],
+)
+def test_a_broken_analysis_is_refused(wrong: dict, run: Path, capsys: pytest.CaptureFixture) -> None:
+    (run / "eval/analysis.json").write_text(json.dumps({**ANALYSIS, **wrong}))
+    assert "analysis.json: is not what an evaluation writes" in refused(capsys, run)
 
 
 def test_curves_are_drawn_for_light_and_dark(run: Path) -> None:

@@ -7,6 +7,10 @@ from typing import Any
 
 from trainer.config.section import Section
 
+COCO_METRICS = "coco_detection_metrics"
+VOC_METRICS = ("pascal_voc_detection_metrics", "pascal_voc_metrics")
+"""The Object Detection API's name for them, and that of its first release."""
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -27,6 +31,7 @@ class EvalSettings:
     drawn: int
     drawn_boxes: int
     drawn_score: float
+    voc: bool = False  # PASCAL VOC's metrics, too; COCO's always are
 
 
 def read_training(section: Section) -> Reader:
@@ -77,9 +82,11 @@ def _read(section: Section) -> Reader:
 
 def read_eval_config(section: Section) -> EvalSettings:
     """eval_config"""
-    for metric in section.value("metrics_set"):
-        if metric != "coco_detection_metrics":
-            section.refuse("metrics_set", f'"{metric}" is not supported; supported: coco_detection_metrics')
+    metrics = tuple(section.value("metrics_set"))
+    for metric in metrics:
+        if metric not in (COCO_METRICS, *VOC_METRICS):
+            supported = ", ".join((COCO_METRICS, *VOC_METRICS))
+            section.refuse("metrics_set", f'"{metric}" is not supported; supported: {supported}')
     if section.has("max_evals"):
         section.only("max_evals", 1, "the last checkpoint is evaluated once")
     # Scores per class are always computed, and the sheet of drawings always shows scores, labels and true boxes.
@@ -92,4 +99,5 @@ def read_eval_config(section: Section) -> EvalSettings:
         drawn=section.value("num_visualizations"),
         drawn_boxes=section.positive("max_num_boxes_to_visualize"),
         drawn_score=section.value("min_score_threshold"),
+        voc=any(metric in VOC_METRICS for metric in metrics),
     )
