@@ -225,7 +225,7 @@ def _stream(session: Session, job: dict[str, Any]) -> int:
         ended = vertex.state(job) in vertex.ENDED  # the state first: what is read after an end is all there is
         for entry in reader.new():
             for line in clean(entry.message).splitlines() or [""]:
-                print(f"{entry.severity}\t{entry.time[:19]}\t{entry.replica}\t{line}")
+                print(f"{entry.severity}\t{entry.time[:19]}\t{entry.replica:<8}\t{line}")
         sys.stdout.flush()
         if ended:
             _say(f"Job [{job['displayName']}]: {vertex.state(job)}")

@@ -77,7 +77,10 @@ def project_folder(start: Path) -> Path:
     for folder in (start, *start.parents):
         if (folder / "Pulumi.yaml").is_file():
             return folder
-    raise UserError(f"no Pulumi.yaml in {start} or above; run odcloud inside the project that provisions the stack")
+    raise UserError(
+        f"no Pulumi.yaml in {start} or above; run odcloud inside the project that provisions the stack "
+        "(odcloud ml-engine needs none)"
+    )
 
 
 def checked(values: Mapping[str, Any], stack: str) -> StackOutputs:

@@ -35,7 +35,7 @@ def path(uri):
 config = json.loads(os.environ["TF_CONFIG"])
 cluster, task = config["cluster"], config["task"]
 assert {role: len(hosts) for role, hosts in cluster.items()} == {"chief": 1, "worker": 9, "ps": 3}, cluster
-print("pipeline says", path(options.pipeline_config_path).read_text(), flush=True)
+print("pipeline says", path(options.pipeline_config_path).read_text().strip(), flush=True)
 folder = path(options.train_dir)
 (folder / "tasks").mkdir(parents=True, exist_ok=True)
 (folder / "tasks" / "{type}-{index}".format(**task)).touch()

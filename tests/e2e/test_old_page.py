@@ -93,7 +93,7 @@ def test_both_commands_as_they_stand(shell: Shell) -> None:
     assert f"odcloud ml-engine jobs stream-logs {training}" in submitted.stderr
     streamed = shell.succeed(f"odcloud ml-engine jobs stream-logs {training}")
     assert streamed.stdout.count("pipeline says model { ssd }") == 13
-    assert "chief\tstep 1: saved a checkpoint" in streamed.stdout
+    assert "\tchief   \tstep 1: saved a checkpoint" in streamed.stdout
     described = json.loads(shell.succeed(f"odcloud ai-platform jobs describe {training} --format json").stdout)
     assert described["state"] == "SUCCEEDED"
     names = [replica["name"] for replica in described["replicas"]]
