@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -137,3 +138,18 @@ def describe(field: str, kind: str, message: str, given: Mapping[str, Any]) -> s
     if kind == "missing":
         return f"{key}: not set ({meaning}); set it with `pulumi config set {key} VALUE`."
     return f"{key}: {given.get(field, '')!r} ({meaning}): {message[0].lower() + message[1:]}."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m infra.config STACK` checks what standard input holds, `{"gcp:project": "…", …}`: 2 if it is wrong."""
+    (stack,) = arguments
+    try:
+        load(stack, json.load(sys.stdin))
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

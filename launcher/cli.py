@@ -100,6 +100,24 @@ def _passed_on(group: click.Group, name: str, module: str, text: str, *first: st
 _passed_on(odcloud, "local", "localcloud", "The local cloud: start, stop, status, env, reset, chaos.")
 
 
+@odcloud.command()
+@click.argument("stack")
+@click.option("--project", metavar="ID", help="The Google Cloud project.")
+@click.option("--region", metavar="REGION", help="Region of bucket and jobs, e.g. us-central1.")
+@click.option("--on-destroy", metavar="WHAT", help="refuse, keepCheckpoints or delete: what becomes of results at the end.")
+@click.option("--data-dir", metavar="DIR", help="A dataset that `pulumi up` uploads; for large ones: `odcloud data push`.")
+@click.option("--pipeline-config", metavar="FILE", help="The pipeline configuration, from the project's folder.")
+@click.option("--github-repository", metavar="OWNER/NAME", help="Whose workflows may deploy.")
+@format_option
+def init(stack: str, form: str, **answers: str | None) -> int:
+    """Make a stack: write Pulumi.STACK.yaml from a few answers, which are asked for if they are not given."""
+    from launcher import init as command
+
+    keys = {"project": "gcp:project", "region": "gcp:region", "on_destroy": "odcloud:onDestroy", "data_dir": "odcloud:dataDir"}
+    keys |= {"pipeline_config": "odcloud:pipelineConfig", "github_repository": "odcloud:githubRepository"}
+    return command.init(stack, {keys[name]: value for name, value in answers.items()}, form)
+
+
 @odcloud.group()
 def data() -> None:
     """Make, fetch, convert, check and upload datasets."""

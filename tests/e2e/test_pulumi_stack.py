@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -164,6 +165,46 @@ def test_a_stack_with_everything_is_made_kept_and_removed(project: Project) -> N
     project.succeed("up", "--yes", "--skip-preview")
     project.put(outputs.bucket, "data/twice")
     project.put(outputs.bucket, "data/twice")
+    project.succeed("destroy", "--yes", "--skip-preview")
+    assert project.leftovers() == []
+
+
+def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
+    def init(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "launcher.cli", "init", "dev", *arguments]
+        return subprocess.run(
+            command,
+            cwd=project.root,
+            env=project.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    file = project.root / "Pulumi.dev.yaml"
+    wrong = init("--project", "odcloud-local", "--region", "Moon", "--on-destroy", "perhaps")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("odcloud: error: Pulumi.dev.yaml")
+    assert "gcp:region: 'Moon'" in wrong.stderr and "odcloud:onDestroy: 'perhaps'" in wrong.stderr
+    silent = init("--region", "us-central1")
+    assert silent.returncode == 2 and "gcp:project is not given" in silent.stderr
+    assert not file.exists() and "dev" not in project.succeed("stack", "ls")
+
+    made = init("--project", "odcloud-local", "--region", "us-central1", "--on-destroy", "delete", "--data-dir", "digits")
+    assert made.returncode == 0, made.stderr
+    assert "Next: `pulumi up`" in made.stdout
+    again = init("--on-destroy", "refuse", "--format", "json")
+    assert json.loads(again.stdout)["config"] == {
+        "gcp:project": "odcloud-local",
+        "gcp:region": "us-central1",
+        "odcloud:dataDir": "digits",
+        "odcloud:onDestroy": "refuse",
+    }
+    # Two stacks side by side in one project: one goes, the other is untouched.
+    project.succeed("up", "--yes", "--skip-preview", "--stack", "dev")
+    project.succeed("stack", "select", "local")
+    project.succeed("up", "--yes", "--skip-preview")
+    project.succeed("destroy", "--yes", "--skip-preview", "--stack", "dev")
+    project.succeed("refresh", "--yes", "--skip-preview", "--expect-no-changes")
     project.succeed("destroy", "--yes", "--skip-preview")
     assert project.leftovers() == []
 
