@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from localcloud.api import ApiError
 from localcloud.dashboard import access, pages
 from localcloud.dashboard.client import Client
 from localcloud.dashboard.pages import NotFound, Views
+
+_log = logging.getLogger("localcloud.dashboard")
 
 PREFIX = "ui/"
 SIGN_IN = "_signin"
@@ -101,6 +104,9 @@ class Dashboard:
             return self._error(404, "Not found", str(error))
         except ApiError as error:
             return self._error(error.code, "Not found" if error.code == 404 else "Refused", error.message)
+        except Exception:
+            _log.exception("%s /%s", request.method, path)
+            return self._error(500, "An error of the local cloud", "Its cause is in server.log.")
 
     def _sign_in(self, request: Request, signed_in: bool) -> Response:
         path = self._codes.take(request.query_params.get("code", ""))
