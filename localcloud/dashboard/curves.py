@@ -16,9 +16,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 20  # of the plot, around it
 _MOST = 300  # points drawn
 
 
-def chart(identity: str, title: str, lines: Sequence[tuple[str, Sequence[Point]]], *, last: float | None = None) -> Markup:
-    """One figure with a line for each (name, points by step). `last`: the step at which the axis ends, if it is known.
+def chart(
+    identity: str,
+    title: str,
+    lines: Sequence[tuple[str, Sequence[Point]]],
+    *,
+    last: float | None = None,
+    span: tuple[float, float] | None = None,
+) -> Markup:
+    """One figure with a line for each (name, points by step).
 
+    `last`: the step at which the axis ends at least; `span`: the ends of the axis of values; both if they are known.
     The first line is drawn strongly. Values that are not finite are left out. With nothing to draw it is empty.
     """
     drawn = [(name, thin([point for point in points if drawable(point[1])])) for name, points in lines]
@@ -26,8 +34,9 @@ def chart(identity: str, title: str, lines: Sequence[tuple[str, Sequence[Point]]
     if not drawn:
         return Markup()
     steps = [step for _, points in drawn for step, _ in points]
-    low_step, high_step = min(steps), max(*steps, last or 0, min(steps) + 1)
-    low, high = bounds([value for _, points in drawn for _, value in points])
+    low_step = min(steps) if min(steps) < max(steps) else 0.0
+    high_step = max(*steps, last or 0, low_step + 1)
+    low, high = span or bounds([value for _, points in drawn for _, value in points])
 
     def at(point: Point) -> str:
         x = _LEFT + (point[0] - low_step) / (high_step - low_step) * (WIDTH - _LEFT - _RIGHT)
@@ -89,10 +98,13 @@ def thin(points: Sequence[Point], most: int = _MOST) -> list[Point]:
 def bounds(values: Sequence[float]) -> tuple[float, float]:
     """Round ends of an axis on which the values are: from 0 when they begin near it."""
     low, high = min(values), max(values)
-    if 0 <= low < high / 2 or low == high >= 0:
+    size = max(abs(low), abs(high))
+    if size < 1e-12:
+        return 0.0, 1.0
+    if 0 <= low < high / 2:
         low = 0.0
-    if low == high:
-        low, high = low - 1, high + 1
+    elif high - low < size * 1e-6:
+        low, high = low - size / 2, high + size / 2
     unit = 10.0 ** math.floor(math.log10(high - low))
     step = next(unit * part for part in (0.2, 0.5, 1.0, 2.0) if (high - low) / (unit * part) <= 6)
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -190,8 +190,8 @@ class Views:
             raise NotFound(f"There is no job {number}.")
         return job
 
-    def _charts(self, job: Job, progress: Progress) -> list[tuple[str, Markup]]:
-        """(title, figure) of the curves for which the run's jobs have told anything."""
+    def _charts(self, job: Job, progress: Progress) -> list[tuple[str, str, Markup]]:
+        """(title, note, figure) of the curves for which the run's jobs have told anything."""
         measured = dict(progress.metrics)
         for other in jobs.of_run(self._cloud, job.run) if job.run else ():
             if other.number != job.number:
@@ -200,13 +200,23 @@ class Views:
             (name, [(step, values[name]) for step, values in sorted(measured.items()) if name in values])
             for name in ("AP", "AP50")
         ]
-        end, loss = progress.steps, progress.loss
-        drawn = [
-            ("Loss", curves.chart("loss", "Loss", [("smoothed", curves.smooth(loss)), ("as told", loss)], last=end)),
-            ("Steps per second", curves.chart("speed", "Steps per second", [("steps/s", progress.speed)], last=end)),
-            ("Average precision", curves.chart("precision", "Average precision", precision)),
+        end, loss, speed = progress.steps, progress.loss, progress.speed
+        light = {"AP50": ", light"}
+        drawn: list[tuple[str, str, list[tuple[str, list[curves.Point]]], tuple[float, float] | None]] = [
+            ("Loss", f"{_last(loss)}; strong: smoothed", [("smoothed", curves.smooth(loss)), ("as told", loss)], None),
+            ("Steps per second", _last(speed), [("steps/s", speed)], None),
+            (
+                "Average precision",
+                "; ".join(f"{name} {_last(line)}{light.get(name, '')}" for name, line in precision if line),
+                precision,
+                (0.0, 1.0),
+            ),
         ]
-        return [(title, figure) for title, figure in drawn if figure]
+        figures = [
+            (title, note, curves.chart(f"chart-{place}", title, lines, last=end, span=span))
+            for place, (title, note, lines, span) in enumerate(drawn)
+        ]
+        return [figure for figure in figures if figure[2]]
 
     def _log(self, number: str, task: str, older: str) -> tuple[list[dict[str, Any]], str]:
         """The last lines of a job's log, or those before the page token `older`, in order; and the token of earlier ones."""
@@ -234,6 +244,10 @@ class Views:
             if not answer.get("nextPageToken"):
                 return
             body["pageToken"] = answer["nextPageToken"]
+
+
+def _last(line: Sequence[curves.Point]) -> str:
+    return text.number(line[-1][1]) if line else ""
 
 
 def _line(entry: Mapping[str, Any]) -> dict[str, Any]:
