@@ -197,7 +197,7 @@ class Views:
             if other.number != job.number:
                 measured = {**self._watched.progress(other.number).metrics, **measured}
         precision = [
-            (name, [(step, values[name]) for step, values in sorted(measured.items()) if name in values])
+            (name, [(float(step), values[name]) for step, values in sorted(measured.items()) if name in values])
             for name in ("AP", "AP50")
         ]
         end, loss, speed = progress.steps, progress.loss, progress.speed
