@@ -19,12 +19,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import uvicorn
+import uvloop
 from anyio.to_thread import current_default_thread_limiter, run_sync
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localcloud import batch, chaos, credentials, identity, masks, metadata, permissions
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
@@ -265,8 +265,9 @@ def _error_response(error: ApiError, storage: bool) -> JSONResponse:
     return JSONResponse(error.body(storage=storage), status_code=error.code, headers=headers)
 
 
-def create_app(cloud: Cloud) -> Starlette:
+def create_app(cloud: Cloud) -> ASGIApp:
     """The application; the runner, if the cloud has one, starts and stops with it."""
+    api = _Api(cloud)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -277,7 +278,13 @@ def create_app(cloud: Cloud) -> Starlette:
         if cloud.runner is not None:
             await run_sync(cloud.runner.stop)
 
-    return Starlette(routes=[Route("/{path:path}", _Api(cloud))], lifespan=lifespan)
+    rest = Starlette(lifespan=lifespan)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # there is one route, and finding it would take longer than many a call does
+        await (api if scope["type"] == "http" else rest)(scope, receive, send)
+
+    return app
 
 
 def end_abandoned(home: Home) -> None:
@@ -319,7 +326,7 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
         await task
 
     try:
-        asyncio.run(run())
+        uvloop.run(run())
     finally:
         home.server_file.unlink(missing_ok=True)
         cloud.close()

@@ -78,9 +78,9 @@ def insert(call: Call) -> dict[str, Any]:
 
 
 @method("storage.buckets.get")
-def get(call: Call) -> dict[str, Any]:
-    _check_metageneration(call, call.params["bucket"])
-    return _bucket(call.cloud, call.params["bucket"])
+async def get(call: Call) -> dict[str, Any]:
+    """In the event loop: it is one look into the database."""
+    return _message(call.cloud, _check_metageneration(call, call.params["bucket"]))
 
 
 @method("storage.buckets.list")
@@ -260,7 +260,11 @@ def _row(cloud: Cloud, name: str) -> Any:
 
 def _bucket(cloud: Cloud, name: str) -> dict[str, Any]:
     bucket_settings(cloud, name)
-    row = _row(cloud, name)
+    return _message(cloud, _row(cloud, name))
+
+
+def _message(cloud: Cloud, row: Any) -> dict[str, Any]:
+    name = row["name"]
     settings = json.loads(row["settings"])
     location = settings["location"]
     return {
@@ -288,7 +292,8 @@ def _policy(call: Call, policy: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "storage#policy", "resourceId": resource, "bindings": [], **policy}
 
 
-def _check_metageneration(call: Call, name: str) -> None:
+def _check_metageneration(call: Call, name: str) -> Any:
+    """The bucket's row. Raises ApiError 404, 412."""
     row = _row(call.cloud, name)
     if row is None:
         raise ApiError(404, "NOT_FOUND", "The specified bucket does not exist.")
@@ -296,3 +301,4 @@ def _check_metageneration(call: Call, name: str) -> None:
     now = str(row["metageneration"])
     if (wanted is not None and wanted != now) or (unwanted is not None and unwanted == now):
         raise ApiError(412, message="At least one of the pre-conditions you specified did not hold.")
+    return row

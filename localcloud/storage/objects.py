@@ -11,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,9 @@ register_schema(
     ) WITHOUT ROWID;
     """
 )
+
+
+_UNREAD: Any = object()
 
 
 class NameRefused(Exception):
@@ -70,6 +73,7 @@ class ObjectStore:
 
     def __init__(self, root: Path, uploads: Path, db: Database) -> None:
         self.root = root
+        self._folder = str(root)  # strings are put together quicker than paths, at each call
         self._uploads = uploads
         self._db = db
         self._lock = db.lock
@@ -83,6 +87,15 @@ class ObjectStore:
         if object_fault(name):
             return None
         return self._adopt(bucket, name, digests=digests)
+
+    def get_many(self, bucket: str, names: Sequence[str], *, digests: bool = False) -> list[StoredObject]:
+        """Those of the names that are objects, in their order."""
+        rows = self._db.query(
+            "SELECT * FROM objects WHERE bucket = ? AND name IN (SELECT value FROM json_each(?))", (bucket, json.dumps(names))
+        )
+        known = {row["name"]: row for row in rows}
+        found = (self._adopt(bucket, name, digests=digests, row=known.get(name)) for name in names)
+        return [each for each in found if each is not None]
 
     def open(self, bucket: str, name: str) -> tuple[StoredObject, BinaryIO] | None:
         """The object and its opened content: what is read stays that of one generation when the object is overwritten."""
@@ -218,17 +231,17 @@ class ObjectStore:
     def _path(self, bucket: str, name: str) -> Path:
         return self.root / bucket / name
 
-    def _adopt(self, bucket: str, name: str, *, digests: bool = False) -> StoredObject | None:
-        path = self._path(bucket, name)
-        if any(folder.is_symlink() for folder in _folders(self.root / bucket, name)):
-            return None  # it leads out of the bucket
+    def _adopt(self, bucket: str, name: str, *, digests: bool = False, row: Any = _UNREAD) -> StoredObject | None:
+        """The object as its file and its row (read here unless it is given) have it."""
+        path = f"{self._folder}/{bucket}/{name}"
         try:
-            stat = path.lstat()
+            stat = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not S_ISREG(stat.st_mode):
+        if not S_ISREG(stat.st_mode) or _leads_out(f"{self._folder}/{bucket}", name):
             return None
-        row = self._db.one("SELECT * FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
+        if row is _UNREAD:
+            row = self._db.one("SELECT * FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
         if row is not None and (row["size"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
             found = StoredObject(**{**dict(row), "metadata": json.loads(row["metadata"])})
         else:
@@ -236,7 +249,7 @@ class ObjectStore:
             generation = max(micros, row["generation"] + 1 if row is not None else 1)
             found = StoredObject(bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, micros, micros)
         if digests and found.md5 is None and found.crc32c is None:
-            found = self._with_digests(path, found)
+            found = self._with_digests(Path(path), found)
         return found
 
     def _with_digests(self, path: Path, found: StoredObject) -> StoredObject:
@@ -273,6 +286,16 @@ class ObjectStore:
                 json.dumps(stored.metadata),
             ),
         )
+
+
+def _leads_out(bucket: str, name: str) -> bool:
+    """Whether a symbolic link is among the folders in which an object's file is."""
+    end = name.find("/")
+    while end >= 0:
+        if os.path.islink(f"{bucket}/{name[:end]}"):  # noqa: PTH114 — a Path for each would take longer than the look
+            return True
+        end = name.find("/", end + 1)
+    return False
 
 
 def _folders(bucket: Path, name: str) -> Iterator[Path]:
