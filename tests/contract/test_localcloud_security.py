@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from conftest import error_message
 
 from localcloud.jobs.environments import PackageError, bucket_file, prepare
 
@@ -198,3 +199,74 @@ def test_a_token_is_exchanged_for_itself_only(local_cloud: LocalCloud) -> None:
         assert answer.status_code == 401 and token not in answer.text
     evil = {"Origin": "https://evil.example"}
     assert requests.post(address, data={"subject_token": token}, headers=evil, timeout=10).status_code == 403
+
+
+def test_copies_and_compositions_stay_below_their_bucket(local_cloud: LocalCloud, bucket: str) -> None:
+    local_cloud.upload(bucket, "x", b"x")
+    before = files(local_cloud)
+    for name in ("../escape", "a/../../escape", "/escape", "a//b", "a\nb"):
+        pair = {"sourceBucket": bucket, "sourceObject": "x", "destinationBucket": bucket, "destinationObject": name}
+        for verb in ("copy", "rewrite"):
+            local_cloud.refusal(400, f"storage.objects.{verb}", {}, **pair)
+        local_cloud.refusal(400, "storage.objects.move", bucket=bucket, sourceObject="x", destinationObject=name)
+        composed = {"sourceObjects": [{"name": "x"}]}
+        local_cloud.refusal(400, "storage.objects.compose", composed, destinationBucket=bucket, destinationObject=name)
+        local_cloud.refusal(404, "storage.objects.copy", {}, **{**pair, "sourceObject": name, "destinationObject": "y"})
+        stolen = {"sourceObjects": [{"name": "../../token"}]}
+        local_cloud.refusal(404, "storage.objects.compose", stolen, destinationBucket=bucket, destinationObject="y")
+    assert files(local_cloud) == before
+
+
+def batch(cloud: LocalCloud, *parts: str, **headers: str) -> requests.Response:
+    body = "".join(
+        f"--b\r\nContent-Type: application/http\r\nContent-ID: <{n}>\r\n\r\n{part}\r\n" for n, part in enumerate(parts)
+    )
+    content = {"Content-Type": "multipart/mixed; boundary=b", **headers}
+    return cloud.request("POST", "/batch/storage/v1", data=f"{body}--b--\r\n".encode(), headers=content)
+
+
+def test_a_batch_can_no_more_than_its_calls(local_cloud: LocalCloud, bucket: str) -> None:
+    local_cloud.upload(bucket, "x", b"x")
+    before = files(local_cloud)
+    at = f"/storage/v1/b/{bucket}/o"
+    answer = batch(
+        local_cloud,
+        f"GET {at}/..%2F..%2Ftoken HTTP/1.1\r\n\r\n",
+        f"DELETE {at}/..%2F..%2Ftoken HTTP/1.1\r\n\r\n",
+        f"POST {at}/x/copyTo/b/{bucket}/o/..%2Fescape HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{{}}",
+        f"GET {at}/x HTTP/1.1\r\nHost: evil.example\r\nX-Injected: 1\r\n\r\n",
+        f"GET {at}/x HTTP/1.1\r\nAuthorization: Bearer wrong\r\n\r\n",
+    )
+    statuses = [line.split()[1] for line in answer.text.splitlines() if line.startswith("HTTP/1.1")]
+    assert statuses == ["404", "404", "400", "200", "401"]
+    assert "X-Injected" not in answer.text
+    for path in (
+        "/batch/storage/v1",
+        f"/upload{at}?name=y",
+        f"{at}/x?alt=media",
+        f"{at}/x?alt=%6dedia",
+        f"/{bucket}/x",
+        "/ui/jobs",
+    ):
+        message = error_message(batch(local_cloud, f"GET {path} HTTP/1.1\r\n\r\n"), 400)
+        assert "A batch takes calls of /storage/v1/" in message
+    assert "at most 100" in error_message(batch(local_cloud, *[f"GET {at}/x HTTP/1.1\r\n\r\n"] * 101), 400)
+    assert "not multipart" in error_message(batch(local_cloud), 400)
+    assert batch(local_cloud, f"GET {at}/x HTTP/1.1\r\n\r\n", Origin="https://evil.example").status_code == 403
+    assert requests.post(f"{local_cloud.url}/batch/storage/v1", timeout=10).status_code == 401
+    assert files(local_cloud) == before
+
+
+def test_the_plain_path_of_an_object(local_cloud: LocalCloud, bucket: str) -> None:
+    local_cloud.upload(bucket, "a/b", b"content")
+    assert local_cloud.request("GET", f"/{bucket}/a/b").content == b"content"
+    assert local_cloud.request("HEAD", f"/{bucket}/a/b").headers["Content-Length"] == "7"
+    for path in (
+        f"/{bucket}/../../token",
+        f"/{bucket}/..%2F..%2Ftoken",
+        "/%2e%2e/token",
+        f"/{bucket}%2F..%2F../token",
+        "//token",
+    ):
+        assert raw(local_cloud, f"GET {path}") == 404
+    assert requests.get(f"{local_cloud.url}/{bucket}/a/b", timeout=10).status_code == 401
