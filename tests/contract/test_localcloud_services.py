@@ -95,7 +95,8 @@ def test_services(local_cloud: LocalCloud) -> None:
     rest = local_cloud.call(
         "serviceusage.services.list", parent=PROJECT, filter="state:ENABLED", pageToken=paged["nextPageToken"]
     )
-    assert len(paged["services"]) == 1 and paged["services"] + rest["services"] == listed["services"]
+    assert len(paged["services"]) == 1
+    assert [{"name": item["name"]} for item in paged["services"] + rest["services"]] == listed["services"]
     assert "filter" in local_cloud.refusal(400, "serviceusage.services.list", parent=PROJECT, filter="state:WHAT")
     name = f"{PROJECT}/services/example.googleapis.com"
     assert local_cloud.call("serviceusage.services.get", name=name)["state"] == "ENABLED"
