@@ -32,6 +32,11 @@ class Cluster:
         return not self.workers and not self.servers
 
     @property
+    def synchronous(self) -> bool:
+        """True when chief and workers compute each step together: no parameter server holds the variables."""
+        return bool(self.workers) and not self.servers
+
+    @property
     def workers(self) -> tuple[str, ...]:
         return self.addresses.get(WORKER, ())
 
@@ -127,11 +132,6 @@ def _require_supported(cluster: Cluster) -> None:
         return
     if len(cluster.addresses.get(CHIEF, ())) != 1:
         raise InputError("TF_CONFIG: a cluster needs exactly one chief (or master)")
-    if not cluster.servers:
-        raise InputError(
-            f"TF_CONFIG: {len(cluster.workers)} workers without a parameter server: synchronous training over several "
-            "machines is not supported. Add a parameter server (parameterServerCount: 1), or train on the chief alone"
-        )
     if not cluster.workers:
         raise InputError(
             "TF_CONFIG: parameter servers without a worker: add a worker (workerCount: 1), or leave the servers out"

@@ -13,13 +13,13 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from trainer import files, paths, runtime, server
+from trainer import arguments, files, paths, runtime, server
 from trainer.data import label_map
 from trainer.errors import InputError
 from trainer.progress import duration, log
-from trainer.train import USAGE_EXIT_CODE, check_inputs
+from trainer.train import check_inputs
 
 if TYPE_CHECKING:
     from trainer.coco import Annotated, Scores
@@ -32,30 +32,22 @@ _EXTREMES = 4  # images on each of those sheets
 _PROGRESS_SECONDS = 5.0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The old page's flags. Raises InputError on anything else."""
-    parser = _Parser(prog="python -m trainer.evaluate", description="Evaluate a detector.", allow_abbrev=False)
+    parser = arguments.job_parser("trainer.evaluate", "Evaluate a detector.")
     parser.add_argument("--checkpoint_dir", required=True, help="where training keeps its checkpoints (a folder or gs:// URI)")
     parser.add_argument("--eval_dir", required=True, help="where the results go (a folder or gs:// URI)")
-    parser.add_argument("--pipeline_config_path", required=True, help="the pipeline.config (a file or gs:// URI)")
-    parser.add_argument("--job-dir", help="accepted because ML Engine adds it; not used")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates once; the exit code."""
-    try:
-        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-        runtime.prepare()
-        evaluate(paths.resolve(arguments.checkpoint_dir), paths.resolve(arguments.eval_dir), arguments.pipeline_config_path)
-    except InputError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr, flush=True)
-        return USAGE_EXIT_CODE
+    return arguments.run(lambda: _main(parse_arguments(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(options: argparse.Namespace) -> int:
+    runtime.prepare()
+    evaluate(paths.resolve(options.checkpoint_dir), paths.resolve(options.eval_dir), options.pipeline_config_path)
     return 0
 
 

@@ -21,10 +21,16 @@ def build_task(experiment: Experiment, train_files: list[str], eval_files: list[
     return retinanet.RetinaNetTask(config)
 
 
-def build_optimizer(experiment: Experiment) -> Any:
-    """The optimizer with its learning rate schedule."""
+def build_optimizer(experiment: Experiment, model: Any) -> Any:
+    """The optimizer with its learning rate schedule and all of its variables, so that what a checkpoint lacks shows early."""
     factory = optimization.OptimizerFactory(optimization.OptimizationConfig(experiment.optimizer))
-    return factory.build_optimizer(factory.build_learning_rate())
+    optimizer = factory.build_optimizer(factory.build_learning_rate())
+    optimizer.iterations  # noqa: B018
+    optimizer._create_all_weights(model.trainable_variables)
+    if tf_keras.mixed_precision.global_policy().name == "mixed_float16":
+        # Gradients that half precision would lose are scaled up (Model Garden's training steps know of it).
+        return tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
 
 
 def learning_rate(optimizer: Any, step: int) -> float:

@@ -49,8 +49,10 @@ class Rate:
 class Progress:
     """Prints training's progress every few seconds from a thread of its own, also while a step takes long."""
 
-    def __init__(self, steps: int, every: float = 5.0, stream: TextIO | None = None) -> None:
+    def __init__(self, steps: int, every: float = 5.0, stream: TextIO | None = None, silent: bool = False) -> None:
+        """silent: says nothing, for of replicas that do the same steps one is enough to speak."""
         self._steps = steps
+        self._silent = silent
         self._every = every
         self._stream = stream or sys.stdout
         self._rate = Rate()
@@ -64,10 +66,13 @@ class Progress:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Progress:
-        self._thread.start()
+        if not self._silent:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._silent:
+            return
         self._stop.set()
         self._thread.join()
         if self._step > self._reported:

@@ -10,11 +10,12 @@ import socket
 import sys
 import threading
 import time
+from typing import NoReturn
 
 from trainer import progress
 from trainer.cluster import Cluster
 from trainer.errors import InputError
-from trainer.finish import FinishMarker
+from trainer.finish import FAILED, FinishMarker
 
 _POLL_SECONDS = 1.0
 # A lost chief is restarted by whoever runs the job; one that stays away so long is not coming back.
@@ -22,7 +23,7 @@ _CHIEF_LOST_SECONDS = 15 * 60
 _CHIEF_LOST_EXIT_CODE = 1
 
 
-def serve(cluster: Cluster, train_dir: str) -> None:
+def serve(cluster: Cluster, train_dir: str) -> NoReturn:
     """Starts this replica's server and ends the process when the chief is done. Never returns.
 
     Exits 0 when the chief has left its finish marker, 1 when no chief has answered for a quarter of an hour.
@@ -49,6 +50,19 @@ def serve(cluster: Cluster, train_dir: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def leave_when_failed(cluster: Cluster, train_dir: str) -> None:
+    """Ends this process, from a thread of its own, once the chief says that training has failed."""
+    marker = FinishMarker(train_dir)
+
+    def watch() -> None:
+        while marker.read() != FAILED:
+            time.sleep(_POLL_SECONDS)
+        progress.log(f"{cluster.name} ends: training has {FAILED}")
+        leave(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def wait_for(addresses: list[str], seconds: float) -> None:
     """Waits until each of the replicas "host:port" accepts connections. Raises TimeoutError naming those that don't."""
     deadline = time.monotonic() + seconds
@@ -71,7 +85,7 @@ def reachable(address: str) -> bool:
         return False
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """Ends the process at once: TensorFlow's servers have no way to be stopped, and a plain exit waits for their threads."""
     sys.stdout.flush()
     sys.stderr.flush()

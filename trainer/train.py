@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from trainer import paths, runtime, server
+from trainer import arguments, paths, runtime, server
 from trainer.cluster import CHIEF, Cluster, from_environment
 from trainer.config import experiment as configuration
 from trainer.config.experiment import Experiment
@@ -22,7 +22,6 @@ from trainer.errors import InputError
 from trainer.finish import FAILED, FINISHED, FinishMarker
 from trainer.progress import Progress, duration, log
 
-USAGE_EXIT_CODE = 2
 # 128 + SIGTERM: whoever runs the job may start the replica again, and training goes on.
 STOPPED_EXIT_CODE = 143
 _CONNECT_SECONDS = 15 * 60.0
@@ -31,33 +30,27 @@ _RESTARTS = "TRAINER_RESTARTS"
 _MAX_RESTARTS = 5
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The old page's flags. Raises InputError on anything else."""
-    parser = _Parser(prog="python -m trainer.train", description="Train a detector.", allow_abbrev=False)
+    parser = arguments.job_parser("trainer.train", "Train a detector.")
     parser.add_argument("--train_dir", required=True, help="where checkpoints and events go (a folder or gs:// URI)")
-    parser.add_argument("--pipeline_config_path", required=True, help="the pipeline.config (a file or gs:// URI)")
-    parser.add_argument("--job-dir", help="accepted because ML Engine adds it; not used")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs this replica to its end; the exit code."""
-    try:
-        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-        cluster = from_environment()
-        runtime.prepare(replicas_here(cluster))
-        train_dir = paths.resolve(arguments.train_dir)
-        if cluster.role != CHIEF:
-            server.serve(cluster, train_dir)
-        return lead(cluster, train_dir, arguments.pipeline_config_path)
-    except InputError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr, flush=True)
-        return USAGE_EXIT_CODE
+    return arguments.run(lambda: _main(parse_arguments(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(options: argparse.Namespace) -> int:
+    cluster = from_environment()
+    runtime.prepare(replicas_here(cluster))
+    train_dir = paths.resolve(options.train_dir)
+    if cluster.role == CHIEF:
+        return lead(cluster, train_dir, options.pipeline_config_path)
+    if cluster.synchronous:
+        return accompany(cluster, train_dir, options.pipeline_config_path)
+    return server.serve(cluster, train_dir)
 
 
 def replicas_here(cluster: Cluster) -> int:
@@ -65,7 +58,8 @@ def replicas_here(cluster: Cluster) -> int:
     if cluster.alone:
         return 1
     host = cluster.addresses[cluster.role][cluster.index].rpartition(":")[0]
-    return max(1, sum(address.rpartition(":")[0] == host for address in cluster.workers))
+    computing = [*cluster.workers, cluster.chief] if cluster.synchronous else cluster.workers
+    return max(1, sum(address.rpartition(":")[0] == host for address in computing))
 
 
 @dataclass(frozen=True)
@@ -110,9 +104,18 @@ def lead(cluster: Cluster, train_dir: str, config_path: str) -> int:
     return code
 
 
+def accompany(cluster: Cluster, train_dir: str, config_path: str) -> int:
+    """A worker of synchronous training: does every step together with the chief. The exit code.
+
+    Ends at once when the chief has failed for good, which nothing else would tell it.
+    """
+    server.leave_when_failed(cluster, train_dir)
+    return _train(cluster, train_dir, check_inputs(config_path))
+
+
 def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
     steps = inputs.experiment.steps
-    with Progress(steps) as progress:
+    with Progress(steps, silent=cluster.role != CHIEF) as progress:
         progress.phase("loading TensorFlow")
         from trainer import garden, training
 
@@ -122,11 +125,13 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
             log(f"nothing to do: {train_dir} has a checkpoint of step {done}, and num_steps is {steps}", step=done)
             progress.update(done)
             return 0
-        training.copy_config(inputs.experiment, train_dir)
+        if cluster.role == CHIEF:
+            training.copy_config(inputs.experiment, train_dir)
         others = [*cluster.workers, *cluster.servers]
         progress.phase(f"waiting for {len(others)} replicas")
         try:
-            server.wait_for(others, _CONNECT_SECONDS)
+            if cluster.servers:
+                server.wait_for(others, _CONNECT_SECONDS)
         except TimeoutError as error:
             log(f"no answer from {error} for {duration(_CONNECT_SECONDS)}", "ERROR")
             return 1
@@ -153,7 +158,7 @@ def _start_again(step: int, reason: str) -> NoReturn:
     if restarts > _MAX_RESTARTS:
         log(f"the connection to a replica is lost, {_MAX_RESTARTS} times since step {step}: {reason}", "ERROR")
         server.leave(1)
-    log(f"a parameter server is lost; starting again from the checkpoint of step {step} ({reason})", "WARNING", step=step)
+    log(f"a replica is lost; starting again from the checkpoint of step {step} ({reason})", "WARNING", step=step)
     os.environ[_RESTARTS] = f"{restarts}:{step}"
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

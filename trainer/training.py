@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections import deque
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer import files, garden, paths, stepper
-from trainer.cluster import Cluster
+from trainer.cluster import CHIEF, Cluster
 from trainer.config.experiment import Experiment
 from trainer.errors import InputError
 from trainer.progress import Progress, log
@@ -37,7 +38,7 @@ _BAD_DATA_WORDS = ("DecodeImage", "DecodeJpeg", "JPEG", "PNG", "corrupted record
 
 
 class ClusterLostError(Exception):
-    """A parameter server is gone, and with it the variables: training must begin again from the last checkpoint."""
+    """A replica is gone without which training cannot go on: it must begin again from the last checkpoint."""
 
 
 class StoppedError(Exception):
@@ -60,27 +61,26 @@ class Training:
     def _build(self, cluster: Cluster, task: Any) -> None:
         strategy = stepper.connect(cluster)
         self._progress.phase("building the model")
+        precision = "float32" if cluster.servers else stepper.use_gpu_precision()
         with strategy.scope():
             self._model = task.build_model()
-            self._optimizer = garden.build_optimizer(self._experiment)
-            # All variables now, so that what a checkpoint lacks shows when it is read.
-            self._optimizer.iterations  # noqa: B018
-            self._optimizer._create_all_weights(self._model.trainable_variables)
+            self._optimizer = garden.build_optimizer(self._experiment, self._model)
         checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._optimizer)
+        # Replicas that train together save together; what all but the chief write is the same, and of no use.
+        self._leads = cluster.role == CHIEF
         self._manager = tf.train.CheckpointManager(
             checkpoint,
-            self._train_dir,
+            self._train_dir if self._leads else tempfile.mkdtemp(),
             max_to_keep=_CHECKPOINTS_KEPT,
             keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
         )
-        if self._manager.latest_checkpoint:
-            self._restore(checkpoint, self._manager.latest_checkpoint)
-        data = task.task_config.train_data
-        if cluster.alone:
-            self._stepper: stepper.Stepper = stepper.LocalStepper(task, self._model, self._optimizer, data)
-        else:
-            self._stepper = stepper.ClusterStepper(strategy, task, self._model, self._optimizer, data)
-        self._writer = tf.summary.create_file_writer(self._train_dir)
+        self._resumed = last_checkpoint(self._train_dir)
+        if self._resumed:
+            self._restore(checkpoint, self._resumed)
+        self._stepper = stepper.build(strategy, task, self._model, self._optimizer, task.task_config.train_data)
+        self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
+        if self._leads:
+            log(f"training with {type(strategy).__name__} in {precision}")
 
     def _restore(self, checkpoint: tf.train.Checkpoint, path: str) -> None:
         try:
@@ -111,7 +111,7 @@ class Training:
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
         if step:
-            log(f"resuming from step {step} ({self._manager.latest_checkpoint})", step=step)
+            log(f"resuming from step {step} ({self._resumed})", step=step)
         self._progress.update(step)
         self._progress.phase("first step")
         every = max(1, min(100, total // _SUMMARIES))
@@ -129,7 +129,9 @@ class Training:
                 if step % every == 0 or step == total:
                     self._summarize(step, losses[-every:])
             self._save()
-            if self._stop:
+            if self._agreed.stop and step < total:
+                if not self._stop:
+                    raise ClusterLostError("another replica was asked to stop")
                 raise StoppedError
         self._writer.close()
 
@@ -137,16 +139,20 @@ class Training:
         """Yields each step's loss as steps come to an end, until it is time for a checkpoint; then none is under way."""
         pending: deque[stepper.Pending] = deque()
         scheduled = step
+        self._agreed = stepper.Wish()
         while True:
-            due = self._stop or time.monotonic() - self._saved_at > max(
-                _CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE
-            )
-            while not due and scheduled < total and len(pending) < self._stepper.window:
-                pending.append(self._stepper.schedule())
+            while not any(self._agreed) and scheduled < total and len(pending) < self._stepper.window:
+                pending.append(self._stepper.schedule(self._wish()))
                 scheduled += 1
             if not pending:
                 return
-            yield float(pending.popleft().get())
+            outcome = pending.popleft().get()
+            self._agreed = stepper.Wish(*(a or b for a, b in zip(self._agreed, outcome.wish, strict=True)))
+            yield outcome.loss
+
+    def _wish(self) -> stepper.Wish:
+        patience = max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
+        return stepper.Wish(save=self._leads and time.monotonic() - self._saved_at > patience, stop=self._stop)
 
     def _save(self) -> None:
         began = time.monotonic()

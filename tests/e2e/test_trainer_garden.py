@@ -21,7 +21,7 @@ text = open("examples/digits/pipeline.config").read().replace("PATH_TO_BE_CONFIG
 wanted = experiment.parse(text, "pipeline.config")
 task = garden.build_task(wanted, ["/data/a"], ["/data/b"])
 model = task.build_model()
-optimizer = garden.build_optimizer(wanted)
+optimizer = garden.build_optimizer(wanted, model)
 config = task.task_config
 outputs = model(__import__("tensorflow").zeros([1, 128, 128, 3]), training=True)
 print(json.dumps({

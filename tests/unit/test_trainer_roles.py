@@ -34,6 +34,13 @@ def test_each_replica_knows_its_place() -> None:
     assert cluster.spec() == SPEC
 
 
+def test_who_holds_the_variables_decides_how_training_is_distributed() -> None:
+    assert not parse(task("worker")).synchronous
+    together = parse(task("worker", 0, {"chief": ["a:1"], "worker": ["b:1"]}))
+    assert together.synchronous and not together.alone
+    assert not Cluster("chief", 0, {}).synchronous
+
+
 def test_master_is_the_chief_and_an_index_may_be_text() -> None:
     old = {"master": ["a:1"], "worker": ["b:1"], "ps": ["d:1"]}
     assert parse(task("master", "0", old)).role == "chief"
@@ -55,7 +62,6 @@ def test_an_evaluator_is_not_among_what_servers_wait_for() -> None:
         (task("worker", 0, {**SPEC, "worker": "b:1"}), 'cluster.worker must be a list of "host:port"'),
         (task("worker", 0, {**SPEC, "worker": ["b"]}), 'cluster.worker must be a list of "host:port"'),
         (task("chief", 0, {**SPEC, "master": ["a:1"]}), "both master and chief"),
-        (task("chief", 0, {"chief": ["a:1"], "worker": ["b:1"]}), "1 workers without a parameter server"),
         (task("chief", 0, {"chief": ["a:1"], "ps": ["b:1"]}), "parameter servers without a worker"),
         (task("worker", 0, {"worker": ["a:1"], "ps": ["b:1"]}), "exactly one chief"),
         (task("evaluator"), "evaluation is a job of its own"),
@@ -77,6 +83,7 @@ def test_replicas_on_one_machine_share_its_cores() -> None:
     assert train.replicas_here(parse(task("worker", 0, here))) == 2
     assert train.replicas_here(parse(task("worker", 0))) == 1
     assert train.replicas_here(parse(task("ps", 0))) == 1
+    assert train.replicas_here(parse(task("worker", 0, {"chief": ["h:1"], "worker": ["h:2", "h:3"]}))) == 3  # the chief, too
     assert train.replicas_here(Cluster("chief", 0, {})) == 1
 
 
@@ -102,7 +109,7 @@ def test_without_a_job_id_an_earlier_marker_does_not_count(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--train_dir, --pipeline_config_path"),
+        ([], "--pipeline_config_path, --train_dir"),
         (["--train_dir=a"], "--pipeline_config_path"),
         (["--train_dir=a", "--pipeline_config_path=b", "--trian_dir=c"], "--trian_dir=c"),
         (["--train_d=a", "--pipeline_config_path=b"], "--train_dir"),

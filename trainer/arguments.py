@@ -1,0 +1,41 @@
+"""What the trainer's command lines have in common: flags as the old page has them, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from trainer.errors import InputError
+
+USAGE_EXIT_CODE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags are written out in full; a wrong one raises InputError."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def job_parser(module: str, description: str) -> Parser:
+    """The parser of a module that runs as a job: with the configuration's path, and what ML Engine adds to each command."""
+    parser = Parser(f"python -m {module}", description)
+    parser.add_argument(
+        "--pipeline_config_path", required=True, help="the pipeline.config, or a Model Garden YAML (a file or gs:// URI)"
+    )
+    parser.add_argument("--job-dir", help="accepted because ML Engine adds it; not used")
+    return parser
+
+
+def run(command: Callable[[], int]) -> int:
+    """The command's exit code; bad input is said on stderr, in one message, and gives 2."""
+    try:
+        return command()
+    except InputError as error:
+        print(f"odcloud: error: {error}", file=sys.stderr, flush=True)
+        return USAGE_EXIT_CODE
