@@ -98,6 +98,7 @@ def _passed_on(group: click.Group, name: str, module: str, text: str, *first: st
 
 
 _passed_on(odcloud, "local", "localcloud", "The local cloud: start, stop, status, env, reset, chaos.")
+_passed_on(odcloud, "config", "trainer.config", "Check, explain or convert a pipeline configuration.")
 
 
 @odcloud.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer.errors import InputError
 
@@ -15,7 +15,7 @@ USAGE_EXIT_CODE = 2
 class Parser(argparse.ArgumentParser):
     """Flags are written out in full; a wrong one raises InputError."""
 
-    def __init__(self, prog: str, description: str) -> None:
+    def __init__(self, prog: str, description: str, **_: Any) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:

@@ -64,8 +64,8 @@ class Detector:
         self._task = task
         self._model = task.build_model()
         # With an inference's variables all made, a checkpoint of another model is noticed.
-        height, width, channels = task.task_config.model.input_size
-        self._model(tf.zeros([1, height, width, channels]), training=True)
+        if not self._model.built:
+            self._model(tf.zeros([1, *task.task_config.model.input_size]), training=True)
         status = tf.train.Checkpoint(model=self._model).restore(checkpoint)
         try:
             status.assert_existing_objects_matched()

@@ -5,25 +5,52 @@ from __future__ import annotations
 from typing import Any
 
 import tf_keras
-from official.modeling import optimization
+from official.core import config_definitions
+from official.modeling import hyperparams, optimization
+from official.vision.configs import maskrcnn as maskrcnn_config
 from official.vision.configs import retinanet as retinanet_config
-from official.vision.tasks import retinanet
+from official.vision.tasks import maskrcnn, retinanet
 
 from trainer.config.experiment import Experiment
+from trainer.config.inputs import Reader
+from trainer.errors import InputError
+
+_CONFIGS = {"retinanet": retinanet_config.RetinaNetTask, "faster_rcnn": maskrcnn_config.MaskRCNNTask}
+_TASKS = {"retinanet": retinanet.RetinaNetTask, "faster_rcnn": maskrcnn.MaskRCNNTask}
 
 
-def build_task(experiment: Experiment, train_files: list[str], eval_files: list[str]) -> Any:
-    """The RetinaNet task: data, model, losses."""
-    config = retinanet_config.RetinaNetTask()
-    config.override(experiment.task, is_strict=True)
-    config.train_data.input_path = train_files
+def task_config(experiment: Experiment) -> Any:
+    """Model Garden's config of the task, without files. Raises InputError where it has no such field or takes no such value."""
+    config = _CONFIGS[experiment.kind]()
+    try:
+        config.override(experiment.task, is_strict=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{experiment.path}: task: Model Garden does not take this: {_words(error)}") from error
+    return config
+
+
+def build_task(experiment: Experiment, train_files: list[list[str]], eval_files: list[str]) -> Any:
+    """The task: data, model, losses. train_files: of each of the input paths."""
+    config = task_config(experiment)
+    config.train_data = _with_files(config.train_data, train_files, experiment.train)
     config.validation_data.input_path = eval_files
-    return retinanet.RetinaNetTask(config)
+    return _TASKS[experiment.kind](config)
+
+
+def _with_files(data: Any, files: list[list[str]], reader: Reader) -> Any:
+    if not reader.weights:
+        data.input_path = [path for group in files for path in group]
+        return data
+    # Drawn from by weight; Model Garden wants names for that.
+    names = [f"input{number}" for number in range(len(files))]
+    data.input_path = hyperparams.Config(dict(zip(names, files, strict=True)))
+    data.weights = hyperparams.Config(dict(zip(names, reader.weights, strict=True)))
+    return data
 
 
 def build_optimizer(experiment: Experiment, model: Any) -> Any:
     """The optimizer with its learning rate schedule and all of its variables, so that what a checkpoint lacks shows early."""
-    factory = optimization.OptimizerFactory(optimization.OptimizationConfig(experiment.optimizer))
+    factory = optimization.OptimizerFactory(optimizer_config(experiment))
     optimizer = factory.build_optimizer(factory.build_learning_rate())
     optimizer.iterations  # noqa: B018
     optimizer._create_all_weights(model.trainable_variables)
@@ -33,7 +60,37 @@ def build_optimizer(experiment: Experiment, model: Any) -> Any:
     return optimizer
 
 
+def optimizer_config(experiment: Experiment) -> Any:
+    """Model Garden's config of the optimizer. Raises InputError where it takes no such value."""
+    try:
+        return optimization.OptimizationConfig(experiment.optimizer)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{experiment.path}: optimizer: Model Garden does not take this: {_words(error)}") from error
+
+
 def learning_rate(optimizer: Any, step: int) -> float:
     """The rate at a step, which is the same on all replicas."""
     rate = optimizer.learning_rate
     return float(rate(step) if isinstance(rate, tf_keras.optimizers.schedules.LearningRateSchedule) else rate)
+
+
+def experiment_config(experiment: Experiment) -> dict[str, Any]:
+    """The whole experiment as `official.vision.train --config_file` takes it, with the input paths as they were written."""
+    config = task_config(experiment)
+    config.train_data = _with_files(config.train_data, [[pattern] for pattern in experiment.train.patterns], experiment.train)
+    if not experiment.train.weights:
+        config.train_data.input_path = ",".join(experiment.train.patterns)
+    config.validation_data.input_path = ",".join(experiment.evaluation.patterns)
+    if experiment.start:
+        config.init_checkpoint = experiment.start.path
+        config.init_checkpoint_modules = ",".join(experiment.start.parts)
+    trainer = config_definitions.TrainerConfig(
+        train_steps=experiment.steps,
+        optimizer_config=optimizer_config(experiment),
+        validation_steps=-1,
+    )
+    return {"task": config.as_dict(), "trainer": trainer.as_dict()}
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())[:300]

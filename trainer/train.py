@@ -17,6 +17,7 @@ from trainer import arguments, paths, runtime, server
 from trainer.cluster import CHIEF, Cluster, from_environment
 from trainer.config import experiment as configuration
 from trainer.config.experiment import Experiment
+from trainer.config.inputs import Reader
 from trainer.data import label_map, records
 from trainer.errors import InputError
 from trainer.finish import FAILED, FINISHED, FinishMarker
@@ -64,10 +65,10 @@ def replicas_here(cluster: Cluster) -> int:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was found good before anything is started."""
+    """What was found good before anything is started. train_files: of each of the input paths."""
 
     experiment: Experiment
-    train_files: list[str]
+    train_files: list[list[str]]
     eval_files: list[str]
 
 
@@ -77,19 +78,24 @@ def check_inputs(config_path: str, training: bool = True) -> Inputs:
     training: False for an evaluation, which does not need the training data.
     """
     experiment = configuration.read(config_path)
-    found: list[list[str]] = []
-    for reader in (experiment.train, experiment.evaluation):
-        if reader is experiment.train and not training:
-            found.append([])
-            continue
-        names = label_map.read(paths.resolve(reader.label_map))
-        if max(names) > experiment.classes:
-            raise InputError(
-                f"{reader.label_map}: id {max(names)} is above model.ssd.num_classes {experiment.classes} in {config_path}; "
-                "raise num_classes, or number the classes from 1 on"
-            )
-        found.append(records.check(reader.patterns, names).files)
-    return Inputs(experiment, *found)
+    names = read_names(experiment.evaluation, experiment)
+    eval_files = records.check(experiment.evaluation.patterns, names).files
+    if not training:
+        return Inputs(experiment, [], eval_files)
+    names = read_names(experiment.train, experiment)
+    patterns = [[pattern] for pattern in experiment.train.patterns] if experiment.train.weights else [experiment.train.patterns]
+    return Inputs(experiment, [records.check(group, names).files for group in patterns], eval_files)
+
+
+def read_names(reader: Reader, experiment: Experiment) -> dict[int, str]:
+    """The classes' names by number. Raises InputError when they are more than the model has."""
+    names = dict(label_map.read(paths.resolve(reader.label_map)))
+    if max(names) > experiment.classes:
+        raise InputError(
+            f"{reader.label_map}: id {max(names)} is above num_classes {experiment.classes} in {experiment.path}; "
+            "raise num_classes, or number the classes from 1 on"
+        )
+    return names
 
 
 def lead(cluster: Cluster, train_dir: str, config_path: str) -> int:
@@ -120,6 +126,8 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
         from trainer import garden, training
 
         runtime.quiet_logging()
+        for note in inputs.experiment.approximations if cluster.role == CHIEF else ():
+            log(f"{inputs.experiment.path}: line {note.line}: {note.sentence()}", "WARNING")
         done = training.last_step(train_dir)
         if done >= steps:
             log(f"nothing to do: {train_dir} has a checkpoint of step {done}, and num_steps is {steps}", step=done)

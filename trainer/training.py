@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from trainer import files, garden, paths, stepper
 from trainer.cluster import CHIEF, Cluster
+from trainer.config import garden_yaml
 from trainer.config.experiment import Experiment
 from trainer.errors import InputError
 from trainer.progress import Progress, log
@@ -204,7 +205,8 @@ def last_step(folder: str) -> int:
 def copy_config(experiment: Experiment, train_dir: str) -> None:
     """Keeps the configuration beside what is trained with it. Raises InputError when train_dir cannot be written."""
     try:
-        files.write(paths.join(train_dir, "pipeline.config"), experiment.text)
+        name = "pipeline.yaml" if garden_yaml.is_yaml(experiment.path) else "pipeline.config"
+        files.write(paths.join(train_dir, name), experiment.text)
     except OSError as error:
         raise InputError(
             f"{train_dir}: cannot be written: {error.strerror or error}; check --train_dir and the disk"

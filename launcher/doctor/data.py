@@ -36,7 +36,8 @@ def read_config(case: Case, folder: Path) -> Mapping[str, Any]:
     assert uri is not None
     path = folder / "pipeline.config"
     path.write_bytes(_download(case, uri))
-    done = subprocess.run([sys.executable, "-m", "trainer.config", str(path)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "trainer.config", "check", "--format=json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Trouble(_said(done.stderr, {str(path): uri}), "mend the configuration, then `pulumi up`")
     found: dict[str, Any] = json.loads(done.stdout)

@@ -98,7 +98,7 @@ def test_a_loss_that_is_no_number_names_the_step(config: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda data, config: edit(config, "num_classes: 10", "num_classes: 9"), "id 10 is above model.ssd.num_classes 9"),
+        (lambda data, config: edit(config, "num_classes: 10", "num_classes: 9"), "id 10 is above num_classes 9"),
         (lambda data, config: edit(config, "/train-?????", "/trian-?????"), "no file matches"),
         (lambda data, config: edit(config, "label_map.pbtxt", "none.pbtxt"), "none.pbtxt: there is no such label map"),
         (lambda data, config: config.unlink(), "no such pipeline configuration"),

@@ -19,7 +19,7 @@ from trainer.config import experiment
 from trainer import garden
 text = open("examples/digits/pipeline.config").read().replace("PATH_TO_BE_CONFIGURED", "/data")
 wanted = experiment.parse(text, "pipeline.config")
-task = garden.build_task(wanted, ["/data/a"], ["/data/b"])
+task = garden.build_task(wanted, [["/data/a"]], ["/data/b"])
 model = task.build_model()
 optimizer = garden.build_optimizer(wanted, model)
 config = task.task_config

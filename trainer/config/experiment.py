@@ -1,21 +1,29 @@
-"""The whole pipeline.config as a Model Garden experiment, as plain values: without TensorFlow, mistakes show at once."""
+"""The whole configuration as a Model Garden experiment, as plain values: without TensorFlow, mistakes show at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.config import inputs, model, reader, training
+from trainer.config import garden_yaml, inputs, model, reader, training
 from trainer.config.inputs import EvalSettings, Reader
+from trainer.config.layers import ModelSettings
+from trainer.config.section import Note
+from trainer.config.training import Start
 from trainer.errors import InputError
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a pipeline.config asks for. `task` and `optimizer` override Model Garden's RetinaNetTask and OptimizationConfig."""
+    """What a configuration asks for.
+
+    kind: "retinanet" or "faster_rcnn". `task` and `optimizer` override Model Garden's task config of that kind and its
+    OptimizationConfig.
+    """
 
     path: str
     text: str
+    kind: str
     classes: int
     steps: int
     keep_every_hours: int
@@ -24,15 +32,23 @@ class Experiment:
     train: Reader
     evaluation: Reader
     eval: EvalSettings
+    start: Start | None = None
+    frozen: tuple[str, ...] = ()
+    approximations: tuple[Note, ...] = field(default=())
 
 
 def read(path: str) -> Experiment:
-    """Reads the pipeline.config at a local path or gs:// URI. Raises InputError with every problem found and its line."""
-    return build(reader.read(path))
+    """Reads the pipeline.config or Model Garden YAML at a local path or gs:// URI.
+
+    Raises InputError with every problem found and its line.
+    """
+    return parse(reader.read_text(path), path)
 
 
 def parse(text: str, path: str) -> Experiment:
-    """The same from a text; `path` only names it in errors."""
+    """The same from a text; `path` names it in errors, and a name in .yaml or .yml means Model Garden's form."""
+    if garden_yaml.is_yaml(path):
+        return Experiment(path=path, text=text, **garden_yaml.parse(text, path))
     return build(reader.parse(text, path))
 
 
@@ -40,7 +56,7 @@ def build(pipeline: reader.Pipeline) -> Experiment:
     """Maps a file that was read. Raises InputError with every problem found, each with its line."""
     root = pipeline.root
     settings = model.read(root.required_section("model"))
-    train = training.read(root.required_section("train_config"))
+    train = training.read(root.required_section("train_config"), settings.kind if settings else "")
     train_reader = inputs.read_training(root.required_section("train_input_reader"))
     evaluation = inputs.read_eval_config(root.required_section("eval_config"))
     readers = root.sections("eval_input_reader")
@@ -56,6 +72,7 @@ def build(pipeline: reader.Pipeline) -> Experiment:
     return Experiment(
         path=pipeline.path,
         text=pipeline.text,
+        kind=settings.kind,
         classes=settings.classes,
         steps=train.steps,
         keep_every_hours=train.keep_every_hours,
@@ -64,30 +81,30 @@ def build(pipeline: reader.Pipeline) -> Experiment:
         train=train_reader,
         evaluation=eval_readers[0],
         eval=evaluation,
+        start=train.start,
+        frozen=train.frozen,
+        approximations=tuple(pipeline.problems.approximations),
     )
 
 
 def _task(
-    settings: model.ModelSettings,
+    settings: ModelSettings,
     train: training.TrainSettings,
     train_reader: Reader,
     eval_reader: Reader,
     evaluation: EvalSettings,
 ) -> dict[str, Any]:
-    # Fixed shape: width and height are each stretched to the network's.
-    parser = {**settings.parser, "keep_aspect_ratio": False}
-    return {
+    task: dict[str, Any] = {
         "model": settings.model,
         "losses": settings.losses,
-        "max_num_eval_detections": settings.max_detections,
         "per_category_metrics": True,
         "train_data": {
             "is_training": True,
             "dtype": "float32",
             "global_batch_size": train.batch_size,
             "parser": {
-                **parser,
-                "aug_rand_hflip": train.flip,
+                **settings.parser,
+                **train.augmentation,
                 "max_num_instances": min(train.max_boxes, train_reader.max_boxes),
             },
             **train_reader.options,
@@ -99,7 +116,10 @@ def _task(
             "drop_remainder": False,
             # The evaluator tells images apart by a number, which the records' own ids need not be.
             "decoder": {"type": "simple_decoder", "simple_decoder": {"regenerate_source_id": True}},
-            "parser": {**parser, "max_num_instances": eval_reader.max_boxes},
+            "parser": {**settings.parser, "max_num_instances": eval_reader.max_boxes},
             **eval_reader.options,
         },
     }
+    if settings.kind == "retinanet":
+        task["max_num_eval_detections"] = settings.max_detections
+    return task

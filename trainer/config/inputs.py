@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.config.section import Section
@@ -20,6 +20,7 @@ class Reader:
     label_map: str
     max_boxes: int
     options: dict[str, Any]  # of Model Garden's DataConfig
+    weights: tuple[float, ...] = ()  # of the patterns, how often each is drawn from; empty: as one set
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,12 @@ def read_training(section: Section) -> Reader:
     section.only("num_epochs", 0, "training ends after train_config.num_steps")
     reader = _read(section)
     reader.options["shuffle_buffer_size"] = section.positive("shuffle_buffer_size")
-    return reader
+    weights = tuple(section.value("sample_from_datasets_weights"))
+    if weights and len(weights) != len(reader.patterns):
+        section.refuse("sample_from_datasets_weights", f"are {len(weights)} for {len(reader.patterns)} input paths")
+    if any(weight <= 0 for weight in weights):
+        section.refuse("sample_from_datasets_weights", "must be above 0")
+    return replace(reader, weights=weights)
 
 
 def read_evaluation(section: Section) -> Reader:
@@ -88,7 +94,7 @@ def read_eval_config(section: Section) -> EvalSettings:
             supported = ", ".join((COCO_METRICS, *VOC_METRICS))
             section.refuse("metrics_set", f'"{metric}" is not supported; supported: {supported}')
     if section.has("max_evals"):
-        section.only("max_evals", 1, "the last checkpoint is evaluated once")
+        section.nearly("max_evals", 1, "the last checkpoint is evaluated once, or with --continuous each one")
     # Scores per class are always computed, and the sheet of drawings always shows scores, labels and true boxes.
     section.without_effect(
         "include_metrics_per_category", "all_metrics_per_category", "visualize_groundtruth_boxes", "retain_original_images"

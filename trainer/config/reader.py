@@ -28,11 +28,8 @@ class Pipeline:
     problems: Problems
 
 
-def read(path: str) -> Pipeline:
-    """Reads the file at a local path or gs:// URI.
-
-    Raises InputError when it cannot be read, is not protobuf text, has fields that the API does not know, or placeholders left.
-    """
+def read_text(path: str) -> str:
+    """The configuration's text, at a local path or gs:// URI. Raises InputError when it cannot be read."""
     try:
         text = files.read(paths.resolve(path))
     except UnicodeDecodeError as error:
@@ -41,11 +38,14 @@ def read(path: str) -> Pipeline:
         raise InputError(f"{path}: the pipeline configuration cannot be read: {error.strerror or error}") from error
     if text is None:
         raise InputError(f"{path}: no such pipeline configuration; check --pipeline_config_path")
-    return parse(text, path)
+    return text
 
 
 def parse(text: str, path: str) -> Pipeline:
-    """The same from a text; `path` only names it in errors."""
+    """Reads the text; `path` only names it in errors.
+
+    Raises InputError when it is not protobuf text, has fields that the API does not know, or placeholders left.
+    """
     message = pipeline_pb2.TrainEvalPipelineConfig()
     try:
         # Unknown fields are looked for below, to name all of them and the nearest known ones.

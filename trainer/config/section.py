@@ -7,9 +7,9 @@ end, with its line; so is every value that the asker refuses. All problems come 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -17,13 +17,32 @@ from google.protobuf.message import Message
 from trainer.config.locations import Node
 from trainer.errors import InputError
 
+MAPPED, APPROXIMATED, NO_EFFECT, REFUSED = "mapped", "approximated", "no effect", "refused"
+
+
+class Note(NamedTuple):
+    """What became of one field. text: why it is refused, or what is done in its place."""
+
+    line: int
+    name: str
+    value: str
+    verdict: str
+    text: str = ""
+
+    def sentence(self) -> str:
+        """The note in words, without its line."""
+        if self.verdict == APPROXIMATED:
+            return f"{self.name} {self.value}: {self.text}"
+        return self.text or f"{self.name} {self.value}"
+
 
 @dataclass
 class Problems:
-    """What is wrong with one file, collected."""
+    """What is wrong with one file, and what is done otherwise than it says, collected."""
 
     path: str
     found: list[tuple[int, str]] = field(default_factory=list)
+    approximations: list[Note] = field(default_factory=list)
 
     def add(self, line: int, text: str) -> None:
         self.found.append((line, text))
@@ -47,6 +66,7 @@ class Section:
         self._path = path
         self._problems = problems
         self._asked: set[str] = set()
+        self._said: dict[str, str] = {}  # by name, what was decided of a field otherwise than that it is mapped
         self._sections: dict[str, list[Section]] = {}
 
     # ------------------------------------------------------------ asking
@@ -90,9 +110,25 @@ class Section:
                 f"{self.name(name)} is not set, which means {self.shown(name)} and is not supported: {because}. Set {wanted}",
             )
 
+    def nearly(self, name: str, accepted: Any, done: str) -> None:
+        """Accepts any value; where it is another one than what Model Garden does, `done` says what that is."""
+        value = self.value(name)
+        same = math.isclose(value, accepted, rel_tol=1e-2) if isinstance(accepted, float) else value == accepted
+        if not same:
+            self.approximate(name, done)
+
+    def approximate(self, name: str, done: str) -> None:
+        """Accepts a field for which something else is done; so also its fields, if it is a message."""
+        self._asked.add(name)
+        self._said[name] = APPROXIMATED
+        scalar = self.message.DESCRIPTOR.fields_by_name[name].message_type is None
+        shown = (self.shown(name) if self.has(name) else f"(not set, which means {self.shown(name)})") if scalar else "{ … }"
+        self._problems.approximations.append(Note(self.line(name), self.name(name), shown, APPROXIMATED, done))
+
     def without_effect(self, *names: str) -> None:
         """Fields that say how the old implementation worked, not what it computed: accepted as they are."""
         self._asked.update(names)
+        self._said.update(dict.fromkeys(names, NO_EFFECT))
 
     def section(self, name: str) -> Section:
         """A message field. Where the file lacks it, a section of defaults, placed at its parent."""
@@ -157,6 +193,7 @@ class Section:
     def refuse(self, name: str, text: str) -> None:
         """Reports a problem with a field: `PATH TEXT`."""
         self._asked.add(name)
+        self._said[name] = REFUSED
         self._problems.add(self.line(name), f"{self.name(name)} {text}")
 
     def report_leftovers(self) -> None:
@@ -164,11 +201,28 @@ class Section:
         for descriptor, value in self.message.ListFields():
             name = descriptor.name
             if name in self._asked:
-                for section in self._sections.get(name, []):
-                    section.report_leftovers()
+                if self._said.get(name) in (None, REFUSED):
+                    for section in self._sections.get(name, []):
+                        section.report_leftovers()
             elif _says_something(descriptor, value):
                 for node in self._nodes(name) or [self._node]:
                     self._problems.add(node.line, f"{self.name(name)} is not supported")
+
+    def notes(self) -> Iterator[Note]:
+        """What became of each scalar that the file sets and that is neither approximated nor refused."""
+        for descriptor, value in self.message.ListFields():
+            name = descriptor.name
+            verdict = self._said.get(name, MAPPED if name in self._asked else NO_EFFECT)
+            if verdict in (APPROXIMATED, REFUSED) or (name not in self._asked and _says_something(descriptor, value)):
+                continue
+            if descriptor.message_type is not None and verdict == MAPPED:
+                for section in self._sections.get(name, []):
+                    yield from section.notes()
+            else:
+                for i, node in enumerate(self._nodes(name)):
+                    item = value[i] if descriptor.is_repeated and i < len(value) else None
+                    shown = "{ … }" if descriptor.message_type is not None else self.shown(name, item)
+                    yield Note(node.line, self.name(name), shown, verdict)
 
     def _nodes(self, name: str) -> list[Node]:
         return [child for child in self._node.children if child.name == name]

@@ -1208,7 +1208,7 @@ class PreprocessingStep(_message.Message):
     normalize_image: Opaque
     random_horizontal_flip: RandomHorizontalFlip
     random_pixel_value_scale: Opaque
-    random_image_scale: Opaque
+    random_image_scale: RandomImageScale
     random_rgb_to_gray: Opaque
     random_adjust_brightness: Opaque
     random_adjust_contrast: Opaque
@@ -1216,7 +1216,7 @@ class PreprocessingStep(_message.Message):
     random_adjust_saturation: Opaque
     random_distort_color: Opaque
     random_jitter_boxes: Opaque
-    random_crop_image: Opaque
+    random_crop_image: RandomCropImage
     random_pad_image: Opaque
     random_crop_pad_image: Opaque
     random_crop_to_aspect_ratio: Opaque
@@ -1225,26 +1225,26 @@ class PreprocessingStep(_message.Message):
     scale_boxes_to_pixel_coordinates: Opaque
     resize_image: Opaque
     subtract_channel_mean: Opaque
-    ssd_random_crop: Opaque
+    ssd_random_crop: SsdRandomCrop
     ssd_random_crop_pad: Opaque
     ssd_random_crop_fixed_aspect_ratio: Opaque
     ssd_random_crop_pad_fixed_aspect_ratio: Opaque
-    random_vertical_flip: Opaque
+    random_vertical_flip: RandomVerticalFlip
     random_rotation90: Opaque
     rgb_to_gray: Opaque
     convert_class_logits_to_softmax: Opaque
     random_absolute_pad_image: Opaque
     random_self_concat_image: Opaque
-    autoaugment_image: Opaque
+    autoaugment_image: AutoAugmentImage
     drop_label_probabilistically: Opaque
     remap_labels: Opaque
-    random_jpeg_quality: Opaque
+    random_jpeg_quality: RandomJpegQuality
     random_downscale_to_target_pixels: Opaque
     random_patch_gaussian: Opaque
     random_square_crop_by_scale: Opaque
-    random_scale_crop_and_pad_to_square: Opaque
+    random_scale_crop_and_pad_to_square: RandomScaleCropAndPadToSquare
     adjust_gamma: Opaque
-    def __init__(self, normalize_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_horizontal_flip: _Optional[_Union[RandomHorizontalFlip, _Mapping]] = ..., random_pixel_value_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_image_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_brightness: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_contrast: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_hue: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_saturation: _Optional[_Union[Opaque, _Mapping]] = ..., random_distort_color: _Optional[_Union[Opaque, _Mapping]] = ..., random_jitter_boxes: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_to_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_black_patches: _Optional[_Union[Opaque, _Mapping]] = ..., random_resize_method: _Optional[_Union[Opaque, _Mapping]] = ..., scale_boxes_to_pixel_coordinates: _Optional[_Union[Opaque, _Mapping]] = ..., resize_image: _Optional[_Union[Opaque, _Mapping]] = ..., subtract_channel_mean: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_pad: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_pad_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_vertical_flip: _Optional[_Union[Opaque, _Mapping]] = ..., random_rotation90: _Optional[_Union[Opaque, _Mapping]] = ..., rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., convert_class_logits_to_softmax: _Optional[_Union[Opaque, _Mapping]] = ..., random_absolute_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_self_concat_image: _Optional[_Union[Opaque, _Mapping]] = ..., autoaugment_image: _Optional[_Union[Opaque, _Mapping]] = ..., drop_label_probabilistically: _Optional[_Union[Opaque, _Mapping]] = ..., remap_labels: _Optional[_Union[Opaque, _Mapping]] = ..., random_jpeg_quality: _Optional[_Union[Opaque, _Mapping]] = ..., random_downscale_to_target_pixels: _Optional[_Union[Opaque, _Mapping]] = ..., random_patch_gaussian: _Optional[_Union[Opaque, _Mapping]] = ..., random_square_crop_by_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_scale_crop_and_pad_to_square: _Optional[_Union[Opaque, _Mapping]] = ..., adjust_gamma: _Optional[_Union[Opaque, _Mapping]] = ...) -> None: ...
+    def __init__(self, normalize_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_horizontal_flip: _Optional[_Union[RandomHorizontalFlip, _Mapping]] = ..., random_pixel_value_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_image_scale: _Optional[_Union[RandomImageScale, _Mapping]] = ..., random_rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_brightness: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_contrast: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_hue: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_saturation: _Optional[_Union[Opaque, _Mapping]] = ..., random_distort_color: _Optional[_Union[Opaque, _Mapping]] = ..., random_jitter_boxes: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_image: _Optional[_Union[RandomCropImage, _Mapping]] = ..., random_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_to_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_black_patches: _Optional[_Union[Opaque, _Mapping]] = ..., random_resize_method: _Optional[_Union[Opaque, _Mapping]] = ..., scale_boxes_to_pixel_coordinates: _Optional[_Union[Opaque, _Mapping]] = ..., resize_image: _Optional[_Union[Opaque, _Mapping]] = ..., subtract_channel_mean: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop: _Optional[_Union[SsdRandomCrop, _Mapping]] = ..., ssd_random_crop_pad: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_pad_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_vertical_flip: _Optional[_Union[RandomVerticalFlip, _Mapping]] = ..., random_rotation90: _Optional[_Union[Opaque, _Mapping]] = ..., rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., convert_class_logits_to_softmax: _Optional[_Union[Opaque, _Mapping]] = ..., random_absolute_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_self_concat_image: _Optional[_Union[Opaque, _Mapping]] = ..., autoaugment_image: _Optional[_Union[AutoAugmentImage, _Mapping]] = ..., drop_label_probabilistically: _Optional[_Union[Opaque, _Mapping]] = ..., remap_labels: _Optional[_Union[Opaque, _Mapping]] = ..., random_jpeg_quality: _Optional[_Union[RandomJpegQuality, _Mapping]] = ..., random_downscale_to_target_pixels: _Optional[_Union[Opaque, _Mapping]] = ..., random_patch_gaussian: _Optional[_Union[Opaque, _Mapping]] = ..., random_square_crop_by_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_scale_crop_and_pad_to_square: _Optional[_Union[RandomScaleCropAndPadToSquare, _Mapping]] = ..., adjust_gamma: _Optional[_Union[Opaque, _Mapping]] = ...) -> None: ...
 
 class RandomHorizontalFlip(_message.Message):
     __slots__ = ("keypoint_flip_permutation", "probability")
@@ -1254,8 +1254,96 @@ class RandomHorizontalFlip(_message.Message):
     probability: float
     def __init__(self, keypoint_flip_permutation: _Optional[_Iterable[int]] = ..., probability: _Optional[float] = ...) -> None: ...
 
+class RandomVerticalFlip(_message.Message):
+    __slots__ = ("keypoint_flip_permutation", "probability")
+    KEYPOINT_FLIP_PERMUTATION_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    keypoint_flip_permutation: _containers.RepeatedScalarFieldContainer[int]
+    probability: float
+    def __init__(self, keypoint_flip_permutation: _Optional[_Iterable[int]] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class RandomImageScale(_message.Message):
+    __slots__ = ("min_scale_ratio", "max_scale_ratio")
+    MIN_SCALE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MAX_SCALE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    min_scale_ratio: float
+    max_scale_ratio: float
+    def __init__(self, min_scale_ratio: _Optional[float] = ..., max_scale_ratio: _Optional[float] = ...) -> None: ...
+
+class RandomCropImage(_message.Message):
+    __slots__ = ("min_object_covered", "min_aspect_ratio", "max_aspect_ratio", "min_area", "max_area", "overlap_thresh", "random_coef", "clip_boxes")
+    MIN_OBJECT_COVERED_FIELD_NUMBER: _ClassVar[int]
+    MIN_ASPECT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MAX_ASPECT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MIN_AREA_FIELD_NUMBER: _ClassVar[int]
+    MAX_AREA_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_THRESH_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_COEF_FIELD_NUMBER: _ClassVar[int]
+    CLIP_BOXES_FIELD_NUMBER: _ClassVar[int]
+    min_object_covered: float
+    min_aspect_ratio: float
+    max_aspect_ratio: float
+    min_area: float
+    max_area: float
+    overlap_thresh: float
+    random_coef: float
+    clip_boxes: bool
+    def __init__(self, min_object_covered: _Optional[float] = ..., min_aspect_ratio: _Optional[float] = ..., max_aspect_ratio: _Optional[float] = ..., min_area: _Optional[float] = ..., max_area: _Optional[float] = ..., overlap_thresh: _Optional[float] = ..., random_coef: _Optional[float] = ..., clip_boxes: _Optional[bool] = ...) -> None: ...
+
+class SsdRandomCropOperation(_message.Message):
+    __slots__ = ("min_object_covered", "min_aspect_ratio", "max_aspect_ratio", "min_area", "max_area", "overlap_thresh", "random_coef", "clip_boxes")
+    MIN_OBJECT_COVERED_FIELD_NUMBER: _ClassVar[int]
+    MIN_ASPECT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MAX_ASPECT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MIN_AREA_FIELD_NUMBER: _ClassVar[int]
+    MAX_AREA_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_THRESH_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_COEF_FIELD_NUMBER: _ClassVar[int]
+    CLIP_BOXES_FIELD_NUMBER: _ClassVar[int]
+    min_object_covered: float
+    min_aspect_ratio: float
+    max_aspect_ratio: float
+    min_area: float
+    max_area: float
+    overlap_thresh: float
+    random_coef: float
+    clip_boxes: bool
+    def __init__(self, min_object_covered: _Optional[float] = ..., min_aspect_ratio: _Optional[float] = ..., max_aspect_ratio: _Optional[float] = ..., min_area: _Optional[float] = ..., max_area: _Optional[float] = ..., overlap_thresh: _Optional[float] = ..., random_coef: _Optional[float] = ..., clip_boxes: _Optional[bool] = ...) -> None: ...
+
+class SsdRandomCrop(_message.Message):
+    __slots__ = ("operations",)
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[SsdRandomCropOperation]
+    def __init__(self, operations: _Optional[_Iterable[_Union[SsdRandomCropOperation, _Mapping]]] = ...) -> None: ...
+
+class AutoAugmentImage(_message.Message):
+    __slots__ = ("policy_name",)
+    POLICY_NAME_FIELD_NUMBER: _ClassVar[int]
+    policy_name: str
+    def __init__(self, policy_name: _Optional[str] = ...) -> None: ...
+
+class RandomJpegQuality(_message.Message):
+    __slots__ = ("random_coef", "min_jpeg_quality", "max_jpeg_quality")
+    RANDOM_COEF_FIELD_NUMBER: _ClassVar[int]
+    MIN_JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    random_coef: float
+    min_jpeg_quality: int
+    max_jpeg_quality: int
+    def __init__(self, random_coef: _Optional[float] = ..., min_jpeg_quality: _Optional[int] = ..., max_jpeg_quality: _Optional[int] = ...) -> None: ...
+
+class RandomScaleCropAndPadToSquare(_message.Message):
+    __slots__ = ("output_size", "scale_min", "scale_max")
+    OUTPUT_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_MIN_FIELD_NUMBER: _ClassVar[int]
+    SCALE_MAX_FIELD_NUMBER: _ClassVar[int]
+    output_size: int
+    scale_min: float
+    scale_max: float
+    def __init__(self, output_size: _Optional[int] = ..., scale_min: _Optional[float] = ..., scale_max: _Optional[float] = ...) -> None: ...
+
 class InputReader(_message.Message):
-    __slots__ = ("label_map_path", "shuffle", "queue_capacity", "min_after_dequeue", "num_epochs", "num_readers", "load_instance_masks", "tf_record_input_reader", "external_input_reader", "mask_type", "shuffle_buffer_size", "filenames_shuffle_buffer_size", "prefetch_size", "num_parallel_map_calls", "read_block_length", "num_keypoints", "use_display_name", "num_additional_channels", "num_parallel_batches", "num_prefetch_batches", "max_number_of_boxes", "sample_1_of_n_examples", "name", "load_multiclass_scores", "load_context_features", "keypoint_type_weight", "include_source_id", "expand_labels_hierarchy", "input_type", "load_dense_pose", "load_track_id", "load_keypoint_depth_features", "frame_index")
+    __slots__ = ("label_map_path", "shuffle", "queue_capacity", "min_after_dequeue", "num_epochs", "num_readers", "load_instance_masks", "tf_record_input_reader", "external_input_reader", "mask_type", "shuffle_buffer_size", "filenames_shuffle_buffer_size", "prefetch_size", "num_parallel_map_calls", "read_block_length", "num_keypoints", "use_display_name", "num_additional_channels", "num_parallel_batches", "num_prefetch_batches", "max_number_of_boxes", "sample_1_of_n_examples", "name", "load_multiclass_scores", "load_context_features", "keypoint_type_weight", "include_source_id", "expand_labels_hierarchy", "input_type", "load_dense_pose", "load_track_id", "load_keypoint_depth_features", "frame_index", "sample_from_datasets_weights")
     LABEL_MAP_PATH_FIELD_NUMBER: _ClassVar[int]
     SHUFFLE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -1289,6 +1377,7 @@ class InputReader(_message.Message):
     LOAD_TRACK_ID_FIELD_NUMBER: _ClassVar[int]
     LOAD_KEYPOINT_DEPTH_FEATURES_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FROM_DATASETS_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     label_map_path: str
     shuffle: bool
     queue_capacity: int
@@ -1322,7 +1411,8 @@ class InputReader(_message.Message):
     load_track_id: bool
     load_keypoint_depth_features: bool
     frame_index: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, label_map_path: _Optional[str] = ..., shuffle: _Optional[bool] = ..., queue_capacity: _Optional[int] = ..., min_after_dequeue: _Optional[int] = ..., num_epochs: _Optional[int] = ..., num_readers: _Optional[int] = ..., load_instance_masks: _Optional[bool] = ..., tf_record_input_reader: _Optional[_Union[TFRecordInputReader, _Mapping]] = ..., external_input_reader: _Optional[_Union[Opaque, _Mapping]] = ..., mask_type: _Optional[_Union[InstanceMaskType, str]] = ..., shuffle_buffer_size: _Optional[int] = ..., filenames_shuffle_buffer_size: _Optional[int] = ..., prefetch_size: _Optional[int] = ..., num_parallel_map_calls: _Optional[int] = ..., read_block_length: _Optional[int] = ..., num_keypoints: _Optional[int] = ..., use_display_name: _Optional[bool] = ..., num_additional_channels: _Optional[int] = ..., num_parallel_batches: _Optional[int] = ..., num_prefetch_batches: _Optional[int] = ..., max_number_of_boxes: _Optional[int] = ..., sample_1_of_n_examples: _Optional[int] = ..., name: _Optional[str] = ..., load_multiclass_scores: _Optional[bool] = ..., load_context_features: _Optional[bool] = ..., keypoint_type_weight: _Optional[_Iterable[float]] = ..., include_source_id: _Optional[bool] = ..., expand_labels_hierarchy: _Optional[bool] = ..., input_type: _Optional[_Union[InputType, str]] = ..., load_dense_pose: _Optional[bool] = ..., load_track_id: _Optional[bool] = ..., load_keypoint_depth_features: _Optional[bool] = ..., frame_index: _Optional[_Iterable[str]] = ...) -> None: ...
+    sample_from_datasets_weights: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, label_map_path: _Optional[str] = ..., shuffle: _Optional[bool] = ..., queue_capacity: _Optional[int] = ..., min_after_dequeue: _Optional[int] = ..., num_epochs: _Optional[int] = ..., num_readers: _Optional[int] = ..., load_instance_masks: _Optional[bool] = ..., tf_record_input_reader: _Optional[_Union[TFRecordInputReader, _Mapping]] = ..., external_input_reader: _Optional[_Union[Opaque, _Mapping]] = ..., mask_type: _Optional[_Union[InstanceMaskType, str]] = ..., shuffle_buffer_size: _Optional[int] = ..., filenames_shuffle_buffer_size: _Optional[int] = ..., prefetch_size: _Optional[int] = ..., num_parallel_map_calls: _Optional[int] = ..., read_block_length: _Optional[int] = ..., num_keypoints: _Optional[int] = ..., use_display_name: _Optional[bool] = ..., num_additional_channels: _Optional[int] = ..., num_parallel_batches: _Optional[int] = ..., num_prefetch_batches: _Optional[int] = ..., max_number_of_boxes: _Optional[int] = ..., sample_1_of_n_examples: _Optional[int] = ..., name: _Optional[str] = ..., load_multiclass_scores: _Optional[bool] = ..., load_context_features: _Optional[bool] = ..., keypoint_type_weight: _Optional[_Iterable[float]] = ..., include_source_id: _Optional[bool] = ..., expand_labels_hierarchy: _Optional[bool] = ..., input_type: _Optional[_Union[InputType, str]] = ..., load_dense_pose: _Optional[bool] = ..., load_track_id: _Optional[bool] = ..., load_keypoint_depth_features: _Optional[bool] = ..., frame_index: _Optional[_Iterable[str]] = ..., sample_from_datasets_weights: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TFRecordInputReader(_message.Message):
     __slots__ = ("input_path",)

@@ -1,0 +1,106 @@
+"""odcloud config, and Model Garden's own form of a configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainer.config import experiment
+from trainer.config.__main__ import main
+from trainer.errors import InputError
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/digits/pipeline.config"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "pipeline.config"
+    path.write_text(EXAMPLE.read_text().replace("PATH_TO_BE_CONFIGURED", "/data"))
+    return path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_check_says_what_is_trained_and_what_is_approximated(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(config, "use_moving_average: false", "use_moving_average: true")
+    assert main(["check", str(config)]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == f"{config} can be trained: RetinaNet, 10 classes, images of 128 × 128, 1200 steps of batch 8"
+    assert second == "1 field is approximated:"
+    line = 1 + config.read_text()[: config.read_text().index("use_moving_average: true")].count("\n")
+    assert third.startswith(f"  line {line}: train_config.optimizer.use_moving_average true: the weights themselves are kept")
+    assert main(["check", "--format=json", str(config)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["classes"], found["batchSize"], found["train"]["labelMap"]) == (10, 8, "/data/label_map.pbtxt")
+    assert [item["line"] for item in found["approximated"]] == [line]
+
+
+def test_explain_accounts_for_each_field_once(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(config, "use_moving_average: false", "use_moving_average: true")
+    edit(config, "num_steps: 1200", "num_steps: 1200\n  bias_grad_multiplier: 2")
+    text = config.read_text()
+    assert main(["explain", "--format=json", str(config)]) == 2
+    notes = json.loads(capsys.readouterr().out)
+    verdicts = {note["name"] or note["text"]: note["verdict"] for note in notes}
+    assert len(verdicts) == len(notes)
+    assert verdicts["model.ssd.num_classes"] == "mapped"
+    assert verdicts["eval_input_reader[0].shuffle"] == "no effect"
+    assert verdicts["train_config.optimizer.use_moving_average"] == "approximated"
+    assert verdicts["train_config.bias_grad_multiplier is not supported"] == "refused"
+    # Every line of the file that sets a scalar, and none else.
+    set_lines = [n for n, line in enumerate(text.splitlines(), 1) if ": " in line.split("#")[0]]
+    assert sorted({note["line"] for note in notes}) == set_lines
+
+
+@pytest.mark.parametrize("arguments", [[], ["chekc"], ["check"], ["check", "x", "--formt=json"], ["explain", "/none"]])
+def test_wrong_use_ends_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("odcloud: error: ") and len(error.splitlines()) == 1
+
+
+YAML = """
+task:
+  model: {num_classes: 11, input_size: [128, 128, 3]}
+  init_checkpoint: /start
+  init_checkpoint_modules: backbone
+  train_data: {input_path: {a: /data/a*, b: /data/b*}, weights: {a: 2.0, b: 1.0}, global_batch_size: 4}
+  validation_data: {input_path: /data/test*, global_batch_size: 2}
+trainer:
+  train_steps: 7
+  optimizer_config: {optimizer: {type: sgd}, learning_rate: {type: constant, constant: {learning_rate: 0.1}}}
+"""
+
+
+def test_model_gardens_form_is_read() -> None:
+    found = experiment.parse(YAML, "x.yaml")
+    assert (found.kind, found.classes, found.steps) == ("retinanet", 10, 7)
+    assert found.train.patterns == ("/data/a*", "/data/b*")
+    assert found.train.weights == (2.0, 1.0)
+    assert found.evaluation.label_map == "/data/label_map.pbtxt"
+    assert found.start is not None and (found.start.path, found.start.parts) == ("/start", ("backbone",))
+    assert experiment.parse(YAML.replace("num_classes", "rpn_head: {}, num_classes"), "x.yml").kind == "faster_rcnn"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [", "x.yaml: line 1: not valid YAML"),
+        ("- 1", "a Model Garden experiment is a mapping"),
+        ("tsak: {}", "tsak: Model Garden's experiments have no such section; known: task, trainer, runtime"),
+        ("trainer: {}", "task is missing"),
+        (YAML.replace("train_steps: 7", "train_steps: x"), "trainer.train_steps must be a whole number above 0, not 'x'"),
+        (YAML.replace("input_path: /data/test*, ", ""), "task.validation_data.input_path is missing"),
+        (YAML.replace("num_classes: 11", "num_classes: 11, include_mask: true"), "include_mask true is not supported"),
+    ],
+)
+def test_what_is_wrong_in_model_gardens_form_is_named(text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        experiment.parse(text, "x.yaml")
+    assert message in str(error.value) and "\n" not in str(error.value)
