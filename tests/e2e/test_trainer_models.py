@@ -37,7 +37,7 @@ for path in paths:
     run = stepper.build(tf.distribute.get_strategy(), task, model, optimizer, task.task_config.train_data)
     loss = run.schedule(stepper.Wish()).get().loss
     changed = sum((variable.numpy() != old).any() for variable, old in zip(model.trainable_variables, before))
-    prefix = tf.train.Checkpoint(model=model).write(data + "/" + wanted.kind)
+    prefix = tf.train.Checkpoint(model=model).save(data + "/" + wanted.kind)
     found = list(detection.Detector(task, prefix).detect(2))
     print(json.dumps({
         "path": path, "loss": loss, "changed": changed / len(before), "images": len(found),
