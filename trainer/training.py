@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer import files, garden, paths, stepper
+from trainer import files, garden, paths, placement, start, stepper
 from trainer.cluster import CHIEF, Cluster
 from trainer.config import garden_yaml
 from trainer.config.experiment import Experiment
@@ -63,8 +63,9 @@ class Training:
         strategy = stepper.connect(cluster)
         self._progress.phase("building the model")
         precision = "float32" if cluster.servers else stepper.use_gpu_precision()
-        with strategy.scope():
+        with strategy.scope(), placement.spread(strategy):
             self._model = task.build_model()
+            start.freeze(self._model, self._experiment.frozen)
             self._optimizer = garden.build_optimizer(self._experiment, self._model)
         checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._optimizer)
         # Replicas that train together save together; what all but the chief write is the same, and of no use.
@@ -78,6 +79,8 @@ class Training:
         self._resumed = last_checkpoint(self._train_dir)
         if self._resumed:
             self._restore(checkpoint, self._resumed)
+        elif self._experiment.start:
+            start.begin(self._model, self._experiment.start)
         self._stepper = stepper.build(strategy, task, self._model, self._optimizer, task.task_config.train_data)
         self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
         if self._leads:
@@ -88,7 +91,8 @@ class Training:
             checkpoint.restore(path).assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
             raise InputError(
-                f"{path}: is not a checkpoint of this pipeline configuration's model and optimizer; "
+                f"{path}: is not a checkpoint of this pipeline configuration's model and optimizer: "
+                f"{start.difference(error)}; "
                 "train into another --train_dir, or go back to the configuration of that training"
             ) from error
 

@@ -15,6 +15,7 @@ from trainer.config.section import Problems, Section
 from trainer.errors import InputError
 from trainer.protos import pipeline_pb2
 
+_LONGEST_REASON = 300  # it quotes the line
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
 
@@ -50,9 +51,11 @@ def parse(text: str, path: str) -> Pipeline:
     try:
         # Unknown fields are looked for below, to name all of them and the nearest known ones.
         text_format.Parse(text, message, allow_unknown_field=True)
+        root = locations.index(text)
     except text_format.ParseError as error:
         raise InputError(_place(path, error) + f": not a valid pipeline configuration: {_reason(error)}") from error
-    root = locations.index(text)
+    except RecursionError as error:
+        raise InputError(f"{path}: not a valid pipeline configuration: its messages are nested too deeply") from error
     problems = Problems(path)
     _find_unknown(root, pipeline_pb2.TrainEvalPipelineConfig.DESCRIPTOR, "", problems)
     _find_placeholders(root, "", problems)
@@ -93,4 +96,4 @@ def _reason(error: text_format.ParseError) -> str:
     text = str(error).splitlines()[0]
     line, column = error.GetLine(), error.GetColumn()
     text = text.removeprefix(f"{line}:{column} : " if column else f"{line} : ")
-    return text.replace("odcloud.trainer.", "")
+    return text.replace("odcloud.trainer.", "")[:_LONGEST_REASON]
