@@ -299,14 +299,19 @@ def report(run: str | None, stack: str | None, output: Path | None, form: str) -
 @odcloud.command()
 @click.option("--config", type=click.Path(path_type=Path), help="The job file; without it what depends on the job is skipped.")
 @click.option("--run", metavar="RUN", help="The run to go on with; by default a new one.")
+@click.option("--orphans", is_flag=True, help="Show instead what stacks that are no more have left in the project.")
 @job_options
 @stack_option
 @format_option
-def doctor(config: Path | None, run: str | None, stack: str | None, form: str, **flags: Any) -> int:
+def doctor(config: Path | None, run: str | None, orphans: bool, stack: str | None, form: str, **flags: Any) -> int:
     """Check what can be known before money is spent; exit code 1 if a job would fail.
 
     Each check is ok, a warning, an error or skipped (the reason is told), and names the command that mends it.
     """
+    if orphans:
+        from launcher.doctor import orphans as left
+
+        return left.orphans(stack, form)
     from launcher.doctor import command
 
     return command.doctor(config, run, stack, form, flags)

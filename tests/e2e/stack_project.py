@@ -100,6 +100,12 @@ class Project:
         assert done.returncode != 0, done.stdout
         return done.stdout
 
+    def odcloud(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and standard output of the launcher."""
+        command = [sys.executable, "-m", "launcher.cli", *arguments]
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
     def outputs(self) -> StackOutputs:
         return StackOutputs.model_validate_json(self.succeed("stack", "output", "--json"))
 

@@ -201,12 +201,33 @@ def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
     }
     # Two stacks side by side in one project: one goes, the other is untouched.
     project.succeed("up", "--yes", "--skip-preview", "--stack", "dev")
+    assert project.odcloud("doctor", "--orphans") == (0, "nothing in odcloud-local is left of a stack that is no more\n")
     project.succeed("stack", "select", "local")
     project.succeed("up", "--yes", "--skip-preview")
     project.succeed("destroy", "--yes", "--skip-preview", "--stack", "dev")
     project.succeed("refresh", "--yes", "--skip-preview", "--expect-no-changes")
-    project.succeed("destroy", "--yes", "--skip-preview")
-    assert project.leftovers() == []
+    outputs = project.outputs()
+    pool = {
+        "machineSpec": {"machineType": "n1-standard-4"},
+        "replicaCount": "1",
+        "pythonPackageSpec": {
+            "executorImageUri": outputs.executor_image_uri,
+            "packageUris": outputs.package_uris,
+            "pythonModule": "waiter.wait",
+        },
+    }
+    job = {"displayName": "waits", "labels": outputs.labels, "jobSpec": {"workerPoolSpecs": [pool]}}
+    ended, running = (project.call("POST", f"v1/{PARENT}/customJobs", job)["name"] for _ in range(2))
+    project.call("POST", f"v1/{ended}:cancel", {})
+
+    # A stack of which Pulumi has lost the state leaves everything behind, and each thing is named with what removes it.
+    project.succeed("stack", "rm", "--yes", "--force", "--preserve-config")
+    code, text = project.odcloud("doctor", "--orphans", "--format", "json")
+    left = json.loads(text)
+    assert code == 1 and {one["stack"] for one in left} == {"local"}
+    assert [one["what"].split()[0] for one in left] == ["bucket", "repository", "job", "account"]
+    assert running.rpartition("/")[2] in left[2]["what"]
+    assert left[0]["remove"] == "gcloud storage rm --recursive gs://odcloud-local-odcloud-local"
 
 
 def test_mistakes_are_one_clear_message(project: Project) -> None:

@@ -1,0 +1,99 @@
+"""What stacks that are no more have left in a project: with their label or their accounts' names, but no stack to remove it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher import vertex
+from launcher.errors import UserError
+from launcher.google import GoogleError
+from launcher.place import Place
+from launcher.session import Session
+from launcher.stack import LOCAL, project_folder
+
+LABEL = "odcloud-stack"
+"""The label of everything that a stack makes and that can have labels (infra/config.py)."""
+ACCOUNTS = {"odcloud-": "Trainer: ", "deploy-": "Deployer: ", "preview-": "Previewer: "}
+"""Beginnings of the ids of a stack's accounts, and of their display names: accounts have no labels (infra/identity.py)."""
+POOL = "odcloud-"
+
+
+class Left(NamedTuple):
+    """A thing of a stack, and the command that removes it."""
+
+    stack: str
+    what: str
+    remove: str
+
+
+def orphans(stack: str | None, form: str) -> int:
+    """Show what belongs to stacks that Pulumi does not know, or knows to be empty. Returns 1 if there is anything.
+
+    Raises:
+        UserError: no Pulumi, no project; or Google refuses a list.
+    """
+    session = Place.of(None, None, (), stack).session(bucket=False)
+    alive = _stacks()
+    try:
+        left = [one for one in everything(session) if one.stack not in alive]
+    except GoogleError as error:
+        raise session.explained(error) from error
+    if form == "json":
+        print(json.dumps([one._asdict() for one in left], indent=2))
+    elif left:
+        print("\n".join(f"{one.what} of the stack {one.stack}\n    remove it: {one.remove}" for one in left))
+    else:
+        print(f"nothing in {session.outputs.project} is left of a stack that is no more")
+    return 1 if left else 0
+
+
+def everything(session: Session) -> Iterator[Left]:
+    """All that stacks have in the project: buckets, and in the region repositories, jobs that run; accounts and pools."""
+    google, project, region = session.google, session.outputs.project, session.google.region
+    place = f"projects/{project}/locations/{region}"
+    for bucket in google.pages("storage.buckets.list", "items", project=project):
+        if LABEL in bucket.get("labels", {}):
+            name = f"gs://{bucket['name']}"
+            yield Left(bucket["labels"][LABEL], f"bucket {name}", f"gcloud storage rm --recursive {name}")
+    repositories = "artifactregistry.projects.locations.repositories.list"
+    for repository in google.pages(repositories, "repositories", parent=place):
+        if LABEL in repository.get("labels", {}):
+            name = repository["name"].rpartition("/")[2]
+            remove = f"gcloud artifacts repositories delete {name} --location {region} --project {project}"
+            yield Left(repository["labels"][LABEL], f"repository {name}", remove)
+    for job in session.jobs():
+        if LABEL in job.get("labels", {}) and vertex.state(job) not in vertex.ENDED:
+            number = job["name"].rpartition("/")[2]
+            remove = f"gcloud ai custom-jobs cancel {number} --region {region} --project {project}"
+            yield Left(job["labels"][LABEL], f"job {number} ({job['displayName']})", remove)
+    for account in google.pages("iam.projects.serviceAccounts.list", "accounts", name=f"projects/{project}"):
+        for beginning, title in ACCOUNTS.items():
+            if account["email"].startswith(beginning) and account.get("displayName", "").startswith(title):
+                stack = account["email"].partition("@")[0].removeprefix(beginning)
+                remove = f"gcloud iam service-accounts delete {account['email']} --project {project}"
+                yield Left(stack, f"account {account['email']}", remove)
+    pools = "iam.projects.locations.workloadIdentityPools.list"
+    for pool in google.pages(pools, "workloadIdentityPools", parent=f"projects/{project}/locations/global"):
+        name = pool["name"].rpartition("/")[2]
+        if name.startswith(POOL) and pool.get("state") != "DELETED":
+            remove = f"gcloud iam workload-identity-pools delete {name} --location global --project {project}"
+            yield Left(name.removeprefix(POOL), f"workload identity pool {name}", remove)
+
+
+def _stacks() -> set[str]:
+    """The stacks of this project's folder that hold anything, in the backend that Pulumi is logged in to."""
+    pulumi, folder = shutil.which("pulumi"), project_folder(Path.cwd())
+    if not pulumi:
+        raise UserError(f"no `pulumi` on PATH; run `make setup`, and {LOCAL}")
+    command = [pulumi, "stack", "ls", "--json", "--non-interactive"]
+    environment = {"PULUMI_SKIP_UPDATE_CHECK": "true", **os.environ}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"`pulumi stack ls` failed: {done.stderr.strip().removeprefix('error: ')}; {LOCAL}")
+    return {found["name"].rpartition("/")[2] for found in json.loads(done.stdout) if found.get("resourceCount", 1)}
