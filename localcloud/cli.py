@@ -98,7 +98,11 @@ def _start(arguments: argparse.Namespace, home: Home) -> int:
 
 def _stop(arguments: argparse.Namespace, home: Home) -> int:
     stopped = lifecycle.stop(home)
-    _say(arguments, "The local cloud has stopped." if stopped else "The local cloud is not running.", {"stopped": stopped})
+    _say(
+        arguments,
+        "The local cloud has stopped." if stopped else f"The local cloud is not running (state in {home.path}).",
+        {"stopped": stopped},
+    )
     return 0
 
 

@@ -45,7 +45,8 @@ def backend_url(state: Path) -> str:
 def environment(home: Home, running: Running, path: str) -> dict[str, str]:
     """The variables, in order. `path`: the PATH of the shell they are for."""
     url = running.url
-    found = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"{url}/" for api in GCLOUD_APIS}
+    found = {"ODCLOUD_HOME": str(home.path)}  # so that `odcloud local stop` means this one in any folder
+    found |= {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"{url}/" for api in GCLOUD_APIS}
     found |= {
         "CLOUDSDK_CORE_PROJECT": PROJECT,
         "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(home.token_file),

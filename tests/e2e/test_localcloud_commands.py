@@ -104,6 +104,7 @@ def test_start_status_env_stop(user: User) -> None:
     assert user.json("start") == started == user.json("status")
     variables = user.json("env")
     assert variables["GOOGLE_OAUTH_ACCESS_TOKEN"] == (user.home / "token").read_text()
+    assert variables["ODCLOUD_HOME"] == str(user.home)  # in whatever folder that shell goes to
     assert user.json("stop") == {"stopped": True}
     assert not alive(started["pid"]) and not (user.home / "server.json").exists()
     assert user.json("stop") == {"stopped": False}
