@@ -1,14 +1,17 @@
-"""Faults on demand: the next calls of a service fail, are delayed or lose their answer; a replica is killed or pre-empted.
+"""Faults on demand: the next calls of a service fail, are delayed or lose their answer; the disk is full; the clock is wrong;
+a replica is killed, pre-empted or finds its disk full.
 
 Faults are kept in the server's memory and end with it. They are set through /_chaos, which wants the token as every call does.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from localcloud.api import ApiError, invalid, not_found
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
 PATH = "_chaos"
+MAX_SKEW = 10 * 366 * 24 * 3600.0  # seconds
 KINDS = ("429", "503", "reset", "lost", "delay")
-STRIKES = ("kill", "preempt")
+STRIKES = ("kill", "preempt", "fill")
+# How the names of methods begin that write nothing, though they are sent as POST.
+_READS = ("get", "list", "test", "query", "search", "tail")
 MAX_SECONDS = 600.0
 MAX_CALLS = 1_000_000
 
@@ -47,21 +53,40 @@ class Fault:
 class Faults:
     """The faults that are set, in the order in which they were; each call meets the first that is meant for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._disk_full = False
 
     def add(self, fault: Fault) -> None:
         with self._lock:
             self._faults.append(fault)
 
+    def fill_disk(self) -> None:
+        """From now on what is to be written finds no space."""
+        self._disk_full = True
+
     def clear(self) -> None:
         with self._lock:
             self._faults.clear()
+            self._disk_full = False
+            self._cloud.skew = timedelta()
 
-    def list(self) -> list[dict[str, Any]]:
+    def state(self) -> dict[str, Any]:
+        """`{"faults", "disk"?, "skew"?}`: what is set; the skew in seconds."""
         with self._lock:
-            return [asdict(fault) for fault in self._faults]
+            found: dict[str, Any] = {"faults": [asdict(fault) for fault in self._faults]}
+        if self._disk_full:
+            found["disk"] = "full"
+        if self._cloud.skew:
+            found["skew"] = self._cloud.skew.total_seconds()
+        return found
+
+    def check_disk(self, http_method: str, method_id: str) -> None:
+        """Raises OSError, as the write of such a call would on a disk that is full."""
+        if self._disk_full and http_method in ("POST", "PUT", "PATCH") and not method_id.rpartition(".")[2].startswith(_READS):
+            raise OSError(errno.ENOSPC, "a disk filled by `odcloud local chaos`")
 
     def take(self, method_id: str) -> Fault | None:
         """The fault that a call of a method meets; it counts as one call."""
@@ -96,8 +121,19 @@ def read_fault(body: Mapping[str, Any], method_ids: Callable[[], list[str]]) -> 
     return Fault(target, kind, calls, float(seconds))
 
 
+def read_skew(body: Mapping[str, Any]) -> timedelta:
+    """By how much the clock is to be wrong. Raises ApiError 400."""
+    seconds = body["skew"]
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not -MAX_SKEW <= seconds <= MAX_SKEW:
+        raise invalid(
+            f"skew must be a number of seconds, at most {MAX_SKEW:g} either way, but is {seconds!r}.", field_path="skew"
+        )
+    return timedelta(seconds=seconds)
+
+
 def strike(cloud: Cloud, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Kill or pre-empt a running replica. Raises ApiError 400, 404."""
+    """Kill or pre-empt a running replica, or let it find its disk full. Raises ApiError 400, 404."""
     action = body.get("action")
     if action not in STRIKES:
         raise invalid(f"action must be one of {', '.join(STRIKES)}, but is {action!r}.", field_path="action")
@@ -110,7 +146,7 @@ def strike(cloud: Cloud, body: Mapping[str, Any]) -> dict[str, Any]:
     running = [each.replica for each in store.replicas(cloud.db, number) if each.state is ReplicaState.RUNNING]
     for replica in running:
         if name in (replica.task_name, dialect.task_name(replica)):
-            cloud.runner.strike(number, replica, preempt=action == "preempt")
+            cloud.runner.strike(number, replica, action)
             return {"job": number, "replica": dialect.task_name(replica), "action": action}
     names = ", ".join(dialect.task_name(replica) for replica in running) or "none"
     raise not_found(f"Job {number} has no running replica {name!r}; those that run: {names}.")

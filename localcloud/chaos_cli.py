@@ -1,4 +1,4 @@
-"""The commands `odcloud local chaos fail|delay|kill|preempt|list|clear`: they ask the running server."""
+"""The commands `odcloud local chaos fail|delay|skew|fill|kill|preempt|list|clear`: they ask the running server."""
 
 from __future__ import annotations
 
@@ -45,6 +45,22 @@ def add(commands: Any) -> None:
         )
     )
 
+    skew = faults.add_parser("skew", help="set the local cloud's clock wrong")
+    skew.add_argument(
+        "--seconds", type=float, required=True, metavar="S", help="ahead of the time that it is; negative: behind"
+    )
+    skew.set_defaults(request=lambda given: ("POST", {"skew": given.seconds}))
+
+    fill = faults.add_parser("fill", help="let the local cloud's disk, or a replica's, be full")
+    fill.add_argument("job", metavar="JOB", nargs="?", help="of the replica; without it the local cloud writes nothing more")
+    fill.add_argument("replica", metavar="REPLICA", nargs="?", help="as log entries name it, e.g. workerpool1-0")
+    fill.set_defaults(
+        request=lambda given: (
+            "POST",
+            {"action": "fill", "job": given.job, "replica": given.replica or ""} if given.job else {"disk": "full"},
+        )
+    )
+
     strikes = (
         ("kill", "end a replica's processes at once (SIGKILL)"),
         (
@@ -83,7 +99,11 @@ def _run(arguments: argparse.Namespace, home: Home) -> int:
         for fault in answer["faults"]:
             what = f"delayed by {fault['seconds']:g} s" if fault["kind"] == "delay" else f"met by {fault['kind']}"
             print(f"{fault['target']}: the next {fault['calls']} calls are {what}")
-        if not answer["faults"]:
+        if "disk" in answer:
+            print("The disk is full: calls that write are answered with 507.")
+        if "skew" in answer:
+            print(f"The clock is {answer['skew']:+g} s from the time that it is.")
+        if answer == {"faults": []}:
             print("No faults are set.")
     return 0
 

@@ -72,9 +72,9 @@ class JobRunner:
         """Shut a job down whose stored state is JOB_STATE_CANCELLING."""
         self._requests.put(lambda: self._cancel(number))
 
-    def strike(self, number: str, replica: Replica, *, preempt: bool) -> None:
-        """Kill a running replica of a job, or take its machine away."""
-        self._requests.put(lambda: self._jobs[number].strike(replica, preempt=preempt) if number in self._jobs else None)
+    def strike(self, number: str, replica: Replica, action: str) -> None:
+        """Kill a running replica of a job, take its machine away (`preempt`) or let its disk be full (`fill`)."""
+        self._requests.put(lambda: self._jobs[number].strike(replica, action) if number in self._jobs else None)
 
     def stop(self) -> None:
         """End every job and its replicas, and then the thread; returns when nothing runs any more."""

@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -68,7 +69,7 @@ class _Api:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self._faults = chaos.Faults()
+        self._faults = chaos.Faults(cloud)
         self._router = Router(DOCUMENTS, lambda found: handler_of(found) is not None)
         self._dashboard = Dashboard(Client(cloud, self._router.methods))
 
@@ -79,6 +80,7 @@ class _Api:
         except chaos.HangUp:
             await _hang_up(receive)
             return
+        response.headers["Date"] = format_datetime(self._cloud.now(), usegmt=True)
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -147,6 +149,7 @@ class _Api:
         if fault:
             chaos.refuse(fault)
             await asyncio.sleep(fault.seconds)
+        self._faults.check_disk(http_method, found.id)
         params = found.path_parameters(path) | found.query_parameters(request.query_params.multi_items())
         if caller.email is not None:
             await run_sync(permissions.check_call, self._cloud, caller.email, found.id, params)
@@ -180,10 +183,15 @@ class _Api:
             body = await _read_json(request)
             if "action" in body:
                 return await run_sync(chaos.strike, self._cloud, body)
-            self._faults.add(chaos.read_fault(body, lambda: [each.id for each in self._router.methods]))
+            if "skew" in body:
+                self._cloud.skew = chaos.read_skew(body)
+            elif body.get("disk") == "full":
+                self._faults.fill_disk()
+            else:
+                self._faults.add(chaos.read_fault(body, lambda: [each.id for each in self._router.methods]))
         elif request.method != "GET":
             raise ApiError(405, message=f"/{chaos.PATH} takes GET, POST and DELETE.")
-        return {"faults": self._faults.list()}
+        return self._faults.state()
 
     async def _caller(self, request: Request) -> identity.Caller:
         """Whose token the request has. Raises ApiError 401."""
@@ -310,6 +318,7 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
         create_app(cloud),
         log_config=None,
         access_log=False,
+        date_header=False,  # the cloud's own clock tells it, which may be wrong on request
         server_header=False,
         lifespan="on",
         timeout_keep_alive=75,

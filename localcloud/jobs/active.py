@@ -105,13 +105,15 @@ class ActiveJob:
         else:
             self._end(states.CANCELLED, error, kill_after=self._patience.stop)
 
-    def strike(self, struck: Replica, *, preempt: bool) -> None:
-        """Kill a replica, or pre-empt it: SIGTERM now, SIGKILL later, and a restart whatever its exit code."""
+    def strike(self, struck: Replica, action: str) -> None:
+        """Kill a replica, `preempt` it (SIGTERM now, SIGKILL later, a restart whatever its exit code) or `fill` its disk."""
         process = self._processes.get(struck)
         if process is None:
             return
         name = self._dialect.task_name(struck)
-        if preempt:
+        if action == "fill":
+            self._stop_replica(struck, limits.OUT_OF_DISK, "Its disk was filled on request.")
+        elif action == "preempt":
             self._preempted.setdefault(struck, time.monotonic() + self._patience.terminate)
             self._journal.say(f"Replica {name} is being pre-empted.", "WARNING")
             members = replica.members(process.sessions(), lambda marker: marker == process.marker)

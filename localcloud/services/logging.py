@@ -53,15 +53,17 @@ def _tick() -> int:
 def append(cloud: Cloud, entries: Iterable[Mapping[str, Any]]) -> None:
     """Store LogEntry messages; what they lack (timestamp, insertId, severity) is added. Raises ValueError (timestamp)."""
     rows = []
+    skew = round(cloud.skew.total_seconds() * 1e6)
     for entry in entries:
         now = _tick()
-        micros = micros_of(entry["timestamp"]) if entry.get("timestamp") else now
+        received = now + skew
+        micros = micros_of(entry["timestamp"]) if entry.get("timestamp") else received
         whole = {
             "insertId": f"{now:014x}",  # of fixed width and growing: clients page by it within one timestamp
             "severity": "DEFAULT",
             **entry,
             "timestamp": rfc3339(micros),
-            "receiveTimestamp": rfc3339(now),
+            "receiveTimestamp": rfc3339(received),
         }
         resource = whole.get("resource", {})
         labels = resource.get("labels", {})

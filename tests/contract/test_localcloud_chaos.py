@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,6 +71,46 @@ def test_a_delay(local_cloud: LocalCloud) -> None:
     assert time.monotonic() - began >= 0.5
 
 
+def test_a_full_disk_takes_no_writes_and_gives_what_it_has(local_cloud: LocalCloud, bucket: str) -> None:
+    local_cloud.upload(bucket, "before", b"x")
+    assert chaos(local_cloud, "fill") == {"faults": [], "disk": "full"}
+    assert local_cloud.run("chaos", "list").stdout == "The disk is full: calls that write are answered with 507.\n"
+    refused = local_cloud.request("POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name=after", data=b"x")
+    assert refused.status_code == 507 and "No space left" in refused.json()["error"]["message"]
+    entry = {"logName": "projects/odcloud-local/logs/x", "resource": {"type": "global"}, "textPayload": "x"}
+    message = local_cloud.refusal(507, "logging.entries.write", {"entries": [entry]}, version="v2")
+    assert "free some, then try again" in message
+    local_cloud.refusal(507, "iam.projects.serviceAccounts.create", {"accountId": "too-late"}, name="projects/odcloud-local")
+    assert local_cloud.download(bucket, "before").content == b"x"
+    local_cloud.call("logging.entries.list", {"resourceNames": ["projects/odcloud-local"]}, version="v2")
+    local_cloud.call("storage.objects.delete", bucket=bucket, object="before")
+    chaos(local_cloud, "clear")
+    local_cloud.refusal(404, "storage.objects.get", bucket=bucket, object="after")
+    local_cloud.upload(bucket, "after", b"x")
+
+
+@pytest.mark.parametrize("seconds", [7200, -7200])
+def test_a_clock_that_is_wrong(local_cloud: LocalCloud, seconds: int) -> None:
+    def off(text: str) -> float:
+        when = datetime.fromisoformat(text[:19] + "+00:00") if text[0].isdigit() else parsedate_to_datetime(text)
+        return round((when - datetime.now(timezone.utc)).total_seconds() / 600) * 600.0  # to ten minutes
+
+    def told(name: str) -> list[float]:
+        """How far the clock is off by an answer's header, a new bucket and a new log entry."""
+        made = local_cloud.call("storage.buckets.insert", {"name": name}, project="odcloud-local")
+        entry = {"logName": f"projects/odcloud-local/logs/{name}", "resource": {"type": "global"}, "textPayload": "x"}
+        local_cloud.call("logging.entries.write", {"entries": [entry]}, version="v2")
+        wanted = {"resourceNames": ["projects/odcloud-local"], "filter": f'logName="{entry["logName"]}"'}
+        (written,) = local_cloud.call("logging.entries.list", wanted, version="v2")["entries"]
+        return [*map(off, (local_cloud.request("GET", "/healthz").headers["Date"], made["timeCreated"], written["timestamp"]))]
+
+    assert chaos(local_cloud, "skew", "--seconds", str(seconds)) == {"faults": [], "skew": float(seconds)}
+    assert local_cloud.run("chaos", "list").stdout == f"The clock is {seconds:+} s from the time that it is.\n"
+    assert told(f"skewed{seconds}") == [seconds] * 3
+    chaos(local_cloud, "clear")
+    assert told(f"right{seconds}") == [0.0] * 3
+
+
 def test_clear(local_cloud: LocalCloud) -> None:
     chaos(local_cloud, "fail", "storage", "--calls", "5")
     text = local_cloud.run("chaos", "list").stdout
@@ -87,6 +129,9 @@ def test_clear(local_cloud: LocalCloud) -> None:
         (("delay", "storage", "--seconds", "-1"), "seconds"),
         (("delay", "storage", "--seconds", "nan"), "seconds"),
         (("kill", "12345", "workerpool0-0"), "'12345'"),
+        (("fill", "12345", "workerpool0-0"), "'12345'"),
+        (("skew", "--seconds", "1e12"), "skew"),
+        (("skew",), "--seconds"),
         ((), "COMMAND"),
     ],
 )
@@ -106,6 +151,22 @@ def test_the_private_path_wants_the_token_and_no_web_page(local_cloud: LocalClou
         assert local_cloud.request("POST", "/_chaos", data=wrong).status_code == 400
     assert local_cloud.request("PUT", "/_chaos", json=body).status_code == 405
     assert chaos(local_cloud, "list") == {"faults": []}
+
+
+def test_a_replica_whose_disk_is_filled_fails_its_job(local_cloud: LocalCloud, bucket: str) -> None:
+    sdist(local_cloud.home / "buckets" / bucket / "probe-0.1.tar.gz", "import sys\nexec(sys.argv[1])\n")
+    pool = pool_of(["print('up', flush=True); import time; time.sleep(600)"])
+    pool["pythonPackageSpec"]["packageUris"] = [f"gs://{bucket}/probe-0.1.tar.gz"]
+    body = {"displayName": "fill", "jobSpec": {"workerPoolSpecs": [pool]}}
+    name = local_cloud.call("aiplatform.projects.locations.customJobs.create", body, parent=PARENT)["name"]
+
+    def job() -> Any:
+        return local_cloud.call("aiplatform.projects.locations.customJobs.get", name=name)
+
+    until(lambda: job()["state"] == "JOB_STATE_RUNNING")
+    assert chaos(local_cloud, "fill", name, "workerpool0-0")["action"] == "fill"
+    until(lambda: job()["state"] == "JOB_STATE_FAILED")
+    assert "The replica workerpool0-0 ran out-of-disk and exited with a non-zero status of 137" in job()["error"]["message"]
 
 
 @pytest.mark.parametrize(("action", "exit_code"), [("kill", 137), ("preempt", 143)])

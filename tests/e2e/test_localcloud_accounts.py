@@ -218,3 +218,28 @@ def test_a_user_s_own_credentials_are_not_found_in_a_replica(account: Account) -
     answer = found(account, name)
     assert answer["path"].startswith(str(account.cloud.home / "jobs")) and not Path(answer["path"]).exists()
     assert answer["kind"] == "google.auth.compute_engine.credentials"
+
+
+def test_a_clock_that_is_set_ends_tokens_but_neither_a_client_nor_the_job(account: Account) -> None:
+    account.bind()
+    code = (
+        "import google.auth, google.auth.transport.requests, os, time\n"
+        "credentials, _ = google.auth.default()\n"
+        "session = google.auth.transport.requests.AuthorizedSession(credentials)\n"
+        "objects = os.environ['API_ENDPOINT_OVERRIDE'] + '/storage/v1/b/jobs-bucket/o'\n"
+        "while True:\n"
+        "    print(session.get(objects).status_code, hash(credentials.token), flush=True); time.sleep(0.2)"
+    )
+    name = account.cloud.create([code], serviceAccount=EMAIL, scheduling={"timeout": "3600s"})
+
+    def lines() -> list[str]:
+        return account.cloud.texts(name, "workerpool0-0")
+
+    (token,) = set(until(lines))
+    account.cloud.command("chaos", "skew", "--seconds", "7200")
+    until(lambda: len(set(lines())) == 2)
+    assert {line.split()[0] for line in lines()} == {"200"} and lines()[-1] != token
+    assert account.cloud.get(name)["state"] == "JOB_STATE_RUNNING"
+    account.cloud.command("chaos", "clear")
+    account.cloud.jobs.cancel(name=name).execute()
+    account.cloud.wait(name)
