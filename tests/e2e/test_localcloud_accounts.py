@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import requests
 from googleapiclient.errors import HttpError
-from test_localcloud_jobs import LocalCloud, number, sdist, until
+from test_localcloud_jobs import PARENT, LocalCloud, number, pool_of, sdist, until
+
+from infra.grants import TRAINER, Grant
 
 EMAIL = "trainer@odcloud-local.iam.gserviceaccount.com"
 MEMBER = f"serviceAccount:{EMAIL}"
@@ -81,6 +83,8 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     account.send("POST", "v1/projects/odcloud-local/serviceAccounts", {"accountId": "trainer"})
     for name in ("jobs-bucket", "other"):
         account.send("POST", "storage/v1/b?project=odcloud-local", {"name": name})
+    parent, _, repository = REPOSITORY.rpartition("/repositories/")
+    account.send("POST", f"v1/{parent}/repositories?repositoryId={repository}", {"format": "DOCKER"})
     sdist(cloud.home / "buckets/jobs-bucket/packages/probe-0.1.tar.gz", "import sys\nexec(sys.argv[1])\n")
     (cloud.home / "buckets/other/secret").write_text("secret")
     yield account
@@ -150,25 +154,44 @@ def test_the_metadata_server_is_for_the_replicas_of_a_running_job(account: Accou
     assert code(token, **flavor) == 403
 
 
-@pytest.mark.parametrize(
-    ("taken", "permission", "role", "resource"),
-    [
-        ({"bucket": None}, "storage.objects.get", REACH, "gs://jobs-bucket"),
-        ({"project": None}, "logging.logEntries.create", LOG, "projects/odcloud-local"),
-    ],
-)
-def test_a_job_without_a_binding_fails_and_names_it(
-    account: Account, taken: dict[str, None], permission: str, role: str, resource: str
-) -> None:
-    account.bind(**taken)
-    job = account.cloud.wait(account.create("print('ran')"))
-    assert job["state"] == "JOB_STATE_FAILED"
-    message = job["error"]["message"]
-    assert job["error"]["code"] == 7
-    assert f"Permission '{permission}' denied" in message
-    assert role in message and message.endswith(f"on {resource} to {MEMBER}.")
-    account.bind()
-    assert account.cloud.wait(account.create("print('ran')"))["state"] == "JOB_STATE_SUCCEEDED"
+REPOSITORY = "projects/odcloud-local/locations/us-central1/repositories/images"
+PATHS = {"bucket": "gs://jobs-bucket", "project": "projects/odcloud-local", "repository": REPOSITORY}
+PERMISSIONS = {
+    "roles/storage.objectUser": "storage.objects.get",
+    "roles/logging.logWriter": "logging.logEntries.create",
+    "roles/artifactregistry.reader": "artifactregistry.repositories.downloadArtifacts",
+}
+
+
+@pytest.mark.parametrize("taken", [None, *TRAINER], ids=lambda grant: grant.name if grant else "none")
+def test_each_binding_of_the_stack_is_needed_and_missed_by_name(account: Account, taken: Grant | None) -> None:
+    """A job of packages, and one of an image in the stack's repository: for that no image has to be there."""
+    left = [grant for grant in TRAINER if grant is not taken]
+
+    def bindings(scope: str) -> list[dict[str, Any]]:
+        return [{"role": grant.role, "members": [MEMBER]} for grant in left if grant.scope == scope]
+
+    account.bind(bucket=None, project=None)
+    account.send("PUT", "storage/v1/b/jobs-bucket/iam", {"bindings": bindings("bucket")})
+    account.send("POST", "v1/projects/odcloud-local:setIamPolicy", {"policy": {"bindings": bindings("project")}})
+    account.send("POST", f"v1/{REPOSITORY}:setIamPolicy", {"policy": {"bindings": bindings("repository")}})
+
+    pool = pool_of(["print('ran')"])
+    image = {"imageUri": "us-central1-docker.pkg.dev/odcloud-local/images/none:1"}
+    container = {"replicaCount": "1", "machineSpec": pool["machineSpec"], "containerSpec": image}
+    ended = {}
+    for kind, each in (("packages", pool), ("image", container)):
+        body = {"displayName": kind, "jobSpec": {"workerPoolSpecs": [each], "serviceAccount": EMAIL}}
+        ended[kind] = account.cloud.wait(account.cloud.jobs.create(parent=PARENT, body=body).execute()["name"])
+    refused = {kind: job["error"]["message"] for kind, job in ended.items() if job.get("error", {}).get("code") == 7}
+    if taken is None:
+        assert not refused
+        assert ended["packages"]["state"] == "JOB_STATE_SUCCEEDED"
+        return
+    assert refused
+    for message in refused.values():
+        assert f"Permission '{PERMISSIONS[taken.role]}' denied" in message
+        assert taken.role in message and message.endswith(f"on {PATHS[taken.scope]} to {MEMBER}.")
 
 
 def test_a_bucket_that_may_only_be_read_is_mounted_read_only(account: Account) -> None:

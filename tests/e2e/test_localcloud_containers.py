@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 from containers import BASE_IMAGE, container_pool, engine, gone, labelled
 from test_localcloud_jobs import PARENT, LocalCloud, until
 
@@ -155,3 +156,56 @@ def test_a_stopped_server_leaves_no_container(cloud: LocalCloud, client: Any) ->
     assert not labelled(client, cloud.home)
     cloud.start()
     assert cloud.get(name)["state"] == "JOB_STATE_CANCELLED"
+
+
+def test_a_container_has_the_buckets_and_the_credentials_of_its_account(cloud: LocalCloud, client: Any) -> None:
+    email = "trainer@odcloud-local.iam.gserviceaccount.com"
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {(cloud.home / 'token').read_text()}"
+    url = f"http://127.0.0.1:{cloud.port}"
+    member = [f"serviceAccount:{email}"]
+    calls: list[tuple[str, str, Any]] = [
+        ("POST", "v1/projects/odcloud-local/serviceAccounts", {"accountId": "trainer"}),
+        *(("POST", "storage/v1/b?project=odcloud-local", {"name": name}) for name in ("its-own", "its-source", "foreign")),
+        ("PUT", "storage/v1/b/its-own/iam", {"bindings": [{"role": "roles/storage.objectUser", "members": member}]}),
+        ("PUT", "storage/v1/b/its-source/iam", {"bindings": [{"role": "roles/storage.objectViewer", "members": member}]}),
+    ]
+    logs = {"policy": {"bindings": [{"role": "roles/logging.logWriter", "members": member}]}}
+    for verb, path, body in [*calls, ("POST", "v1/projects/odcloud-local:setIamPolicy", logs)]:
+        answer = session.request(verb, f"{url}/{path}", json=body, timeout=30)
+        assert answer.ok, answer.text
+    code = (
+        "import json, os, pathlib, urllib.request\n"
+        "def ask(url, **headers): return urllib.request.urlopen(urllib.request.Request(url, headers=headers)).read().decode()\n"
+        "account = f\"http://{os.environ['GCE_METADATA_HOST']}/computeMetadata/v1/instance/service-accounts/default/\"\n"
+        "token = json.loads(ask(account + 'token', **{'Metadata-Flavor': 'Google'}))['access_token']\n"
+        "ask(os.environ['API_ENDPOINT_OVERRIDE'] + '/storage/v1/b/its-own/o', Authorization='Bearer ' + token)\n"
+        "pathlib.Path('/gcs/its-own/written').write_text('x')\n"
+        "print(sorted(os.listdir('/gcs')), ask(account + 'email', **{'Metadata-Flavor': 'Google'}))\n"
+        "pathlib.Path('/gcs/its-source/written').write_text('x')\n"
+    )
+    body = {"displayName": "account", "jobSpec": {"workerPoolSpecs": [python(code)], "serviceAccount": email}}
+    name = cloud.jobs.create(parent=PARENT, body=body).execute()["name"]
+    job = cloud.wait(name)
+    assert job["state"] == "JOB_STATE_FAILED" and "Read-only file system: '/gcs/its-source/written'" in job["error"]["message"]
+    assert f"['its-own', 'its-source'] {email}" in cloud.texts(name, "workerpool0-0")
+    assert (cloud.home / "buckets/its-own/written").read_text() == "x"
+
+    private = container_pool("us-central1-docker.pkg.dev/odcloud-local/stack/trainer:1", [])
+    body = {"displayName": "image", "jobSpec": {"workerPoolSpecs": [private], "serviceAccount": email}}
+    job = cloud.wait(cloud.jobs.create(parent=PARENT, body=body).execute()["name"])
+    assert job["error"]["code"] == 7
+    message = job["error"]["message"]
+    assert "Permission 'artifactregistry.repositories.downloadArtifacts' denied" in message
+    where = "projects/odcloud-local/locations/us-central1/repositories/stack"
+    assert message.endswith(f"bind roles/artifactregistry.reader on {where} to serviceAccount:{email}.")
+
+
+def test_a_container_over_its_memory_is_reported_so(cloud: LocalCloud, client: Any) -> None:
+    if not client.info().get("MemoryLimit"):
+        pytest.skip("this engine cannot limit a container's memory")
+    pool = python("held = b'x' * (3 * 2**30)")
+    pool["machineSpec"]["machineType"] = "n1-highcpu-2"  # 1.8 GiB
+    job = cloud.wait(create(cloud, pool))
+    assert job["state"] == "JOB_STATE_FAILED"
+    assert "The replica workerpool0-0 ran out-of-memory and exited with a non-zero status of 137" in job["error"]["message"]
