@@ -203,9 +203,12 @@ class JobRunner:
             self._looked_at_memory = now
             owners = {session: (job, each) for job in self._jobs.values() for session, each in job.sessions().items()}
             used = limits.memory(owners)
-            for job in self._jobs.values():
-                job.check_memory(used)
-            if sum(used.values()) > self._host.memory and sum(map(limits.memory_exactly, used)) > self._host.memory:
+            stopped = [job for job in self._jobs.values() if job.check_memory(used)]
+            if (
+                not stopped
+                and sum(used.values()) > self._host.memory
+                and sum(map(limits.memory_exactly, used)) > self._host.memory
+            ):
                 largest = max(used, key=lambda session: used[session])
                 job, each = owners[largest]
                 job.starve(

@@ -144,12 +144,15 @@ class ActiveJob:
         """The sessions of the replicas that are processes: containers are held to their limits by the engine."""
         return {process.pid: each for each, process in self._processes.items() if not cluster.image(self._spec, each.pool)}
 
-    def check_memory(self, used: Mapping[int, int]) -> None:
-        """Stop the replicas that take more memory than their machines have; `used` by session."""
+    def check_memory(self, used: Mapping[int, int]) -> bool:
+        """Stop the replicas that take more memory than their machines have; `used` by session. Whether there were any."""
+        stopped = False
         for session, each in self.sessions().items():
             limit = self._launch.memory_limit(each)
             if used.get(session, 0) > limit and (taken := limits.memory_exactly(session)) > limit:
                 self.starve(each, f"It took {memory.gib(taken)}, and {self._launch.machine(each)}.")
+                stopped = True
+        return stopped
 
     def check_disk(self) -> None:
         """Stop the replicas whose files take more than their machines' disks hold."""
