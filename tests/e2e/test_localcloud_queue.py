@@ -180,10 +180,9 @@ def test_a_replica_over_its_memory_is_stopped_and_the_job_says_so(queue: Queue) 
     row = store.job(queue.cloud.db, number)
     assert row is not None
     message = json.loads(row["error"])["message"]
-    began = (
-        "The replica workerpool0-0 ran out-of-memory and exited with a non-zero status of 137(SIGKILL). It took 0.4 GiB, and"
-    )
-    assert message == f"{began} this machine has 0.2 GiB for jobs.\ngrowing"
+    began = "The replica workerpool0-0 ran out-of-memory and exited with a non-zero status of 137(SIGKILL). It took"
+    assert message.startswith(began)
+    assert message.endswith(" GiB, and this machine has 0.2 GiB for jobs.\ngrowing")
     (replica,) = store.replicas(queue.cloud.db, number)
     assert (replica.exit_code, replica.restarts) == (137, 0)
 
