@@ -62,6 +62,7 @@ class StackConfig(BaseModel):
     github_branch: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", description="the branch whose workflows may deploy")
     ] = "main"
+    # The newest that Google lists with TensorFlow, available until 2026-07-11: an image of one's own is not bound to that date.
     executor_image_uri: Annotated[str, Field(min_length=1, description="Vertex AI's prebuilt training image")] = (
         "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest"
     )

@@ -58,11 +58,8 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
     counts = {pool.role: pool.count for pool in pools}
     servers, workers = counts.get("ps", 0), counts.get("worker", 0)
     at = {pool.role: place(("workerPools", index, "replicaCount")) for index, pool in enumerate(pools)}
-    if servers and servers % 2 == 0:
-        warnings.append(
-            f"{at['ps']}: {servers} parameter servers: an odd number is better, for variables are dealt out in turn, and "
-            f"with an even number one may get only weights and another only biases; make it {servers - 1} or {servers + 1}"
-        )
+    if said := even(servers):
+        warnings.append(f"{at['ps']}: {said}")
     if workers and not servers:
         warnings.append(
             f"{at['worker']}: workers without a parameter server: this project's trainer needs one to share variables; "
@@ -76,7 +73,25 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
     for field in _unused(job, given):
         warnings.append(f"{place((field,))}: has no effect: every pool has its own program, image or value in its place")
     pools.sort(key=lambda pool: ROLES.index(pool.role))
-    return Checked(tuple(pools), tuple(dict.fromkeys(warnings)), tuple(_notes(workers, servers)))
+    return Checked(tuple(pools), tuple(dict.fromkeys(warnings)), tuple(notes(workers, servers)))
+
+
+def even(servers: int) -> str | None:
+    """What the old page says of an even number of parameter servers."""
+    if not servers or servers % 2:
+        return None
+    return (
+        f"{servers} parameter servers: an odd number is better, for variables are dealt out in turn, and with an even number "
+        f"one may get only weights and another only biases; make it {servers - 1} or {servers + 1}"
+    )
+
+
+def notes(workers: int, servers: int) -> Iterator[str]:
+    """How many machines a job has: the old page's n + 1."""
+    if workers:
+        many = "s" if workers > 1 else ""
+        beside = f", and {servers} parameter server{'s' if servers > 1 else ''}" if servers else ""
+        yield f"{workers} worker{many} and the chief: {workers + 1} training machines{beside}"
 
 
 def pipeline_config(args: Sequence[str] | None) -> str | None:
@@ -100,13 +115,6 @@ def _uses(pool: WorkerPool, job: NativeJob, field: str) -> bool:
         return False
     packages = any(getattr(pool, name) for name in _PACKAGE_FIELDS) or not job.imageUri
     return field in ("args", "env") or (field in _PACKAGE_FIELDS) == packages
-
-
-def _notes(workers: int, servers: int) -> Iterator[str]:
-    if workers:
-        many = "s" if workers > 1 else ""
-        beside = f", and {servers} parameter server{'s' if servers > 1 else ''}" if servers else ""
-        yield f"{workers} worker{many} and the chief: {workers + 1} training machines{beside}"
 
 
 def _refused(job: NativeJob, pools: tuple[WorkerPool, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher import machines, oldfile
+from launcher import jobcheck, machines, oldfile
 from launcher.errors import UserError
 from launcher.job import Container, Disk, Machine, Pool, Program, ProgramJob, PythonPackage, Scheduling
 
@@ -113,6 +113,15 @@ def training_job(
     training, where = job["trainingInput"], _Where(places)
     warnings: list[str] = []
     pools = tuple(_pools(training, choices, where, warnings))
+    counts = {pool.role: pool.count for pool in pools}
+    if said := jobcheck.even(counts.get("ps", 0)):
+        warnings.append(f"{where('parameterServerCount')}: {said}")
+    if any(pool.role == "ps" and pool.machine.accelerator_type for pool in pools):
+        attached = "acceleratorConfig" in training.get("parameterServerConfig", {})
+        warnings.append(
+            f"{where('parameterServerConfig' if attached else 'parameterServerType')}: parameter servers hold variables and "
+            "compute nothing: their accelerators are paid for and stand idle"
+        )
     chief = pools[0].program
     assert chief is not None
     warnings += _runtime(training, choices, where, pools)

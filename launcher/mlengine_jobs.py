@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher import mlengine, packages, records, runs, vertex, watch
+from launcher import jobcheck, mlengine, packages, records, runs, vertex, watch
 from launcher.errors import UserError
 from launcher.google import GoogleError
 from launcher.job import ProgramJob
@@ -88,6 +88,9 @@ def submit(given: Submission) -> int:
     if given.dry_run:
         print(json.dumps(vertex.custom_job(job), indent=2))
         return 0
+    counts = {pool.role: pool.count for pool in job.pools}
+    for note in jobcheck.notes(counts.get("worker", 0), counts.get("ps", 0)):
+        _say(f"note: {note}")
     session = place.session()
     for package in found:
         if isinstance(package, packages.Local) and packages.upload(session.google, package):

@@ -375,3 +375,56 @@ def test_an_image_for_all_replicas_and_an_evaluator() -> None:
     container = {"imageUri": "gcr.io/p/m", "command": ["run"], "args": ["x"]}
     assert [pool.get("containerSpec") for pool in pools] == [container, container, None, container]
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"parameterServerType": "standard", "parameterServerCount": "2"},
+            "--parameter-server-count (trainingInput.parameterServerCount): 2 parameter servers: an odd number is better",
+        ),
+        (
+            {"parameterServerType": "standard_v100", "parameterServerCount": "1"},
+            "--parameter-server-machine-type (trainingInput.parameterServerType): parameter servers hold variables and compute",
+        ),
+        (
+            {
+                "parameterServerType": "n1-standard-8",
+                "parameterServerCount": "1",
+                "parameterServerConfig": {"acceleratorConfig": {"type": "NVIDIA_TESLA_T4", "count": "1"}},
+            },
+            "--parameter-server-accelerator, --parameter-server-image-uri (trainingInput.parameterServerConfig): parameter",
+        ),
+    ],
+)
+def test_the_page_s_guidelines_are_told(fields: dict[str, Any], said: str) -> None:
+    workers = {"masterType": "standard", "workerType": "standard", "workerCount": "3"}
+    job = mlengine.body("job", {"trainingInput": {**TRAINING, **workers, **fields}}, {}, ())
+    _, warnings = mlengine.training_job(job, "us-central1", mlengine.Choices(), {})
+    assert [warning[: len(said)] for warning in warnings] == [said]
+
+
+def test_a_key_of_one_s_own_and_words_without_effect(tmp_path: Path) -> None:
+    key = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
+    config = tmp_path / "job.yaml"
+    config.write_text(
+        f"trainingInput:\n  encryptionConfig: {{kmsKeyName: {key}}}\n  useChiefInTfConfig: true\n"
+        "  scheduling: {maxWaitTime: 60s, priority: 3}\n"
+    )
+    body, warnings = dry_run("job", *PROGRAM, "--config", str(config))
+    assert checked(body)["encryptionSpec"] == {"kmsKeyName": key}
+    assert [warning.partition(": has no effect")[0].rpartition(".")[2] for warning in warnings] == [
+        "useChiefInTfConfig",
+        "maxWaitTime",
+        "priority",
+    ]
+    old, _ = dry_run("job", *PROGRAM, "--config", str(config), "--engine", "ml-engine")
+    check_request("ml", "v1", "ml.projects.jobs.create", {"parent": "projects/p"}, {}, old)
+    assert old["trainingInput"]["scheduling"] == {"maxWaitTime": "60s", "priority": 3}
+
+
+def test_an_unknown_machine_can_be_asked_for_all_the_same() -> None:
+    body, warnings = dry_run("job", *PROGRAM, "--master-machine-type", "c4-standard-8", "--any-machine-type")
+    assert checked(body)["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] == {"machineType": "c4-standard-8"}
+    assert len(warnings) == 1 and "nothing is known of c4-standard-8 here" in warnings[0]

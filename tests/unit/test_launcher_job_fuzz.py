@@ -50,7 +50,8 @@ POOL: dict[str, st.SearchStrategy[Any]] = {
     "reservationAffinity": AFFINITY,
     **PROGRAM,
 }
-KIND = st.sampled_from(machines.names())
+KEY = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
+KIND = st.sampled_from([*machines.names(), "n9-standard-4"])
 POOLS = st.lists(
     st.fixed_dictionaries(
         {"role": st.sampled_from(["chief", "worker", "ps", "evaluator"]), "machineType": KIND}, optional=POOL
@@ -80,6 +81,8 @@ NATIVE = st.fixed_dictionaries(
         "network": st.just("projects/1/global/networks/n"),
         "tensorboard": st.just("projects/p/locations/us-central1/tensorboards/2"),
         "enableWebAccess": st.booleans(),
+        "kmsKeyName": st.just(KEY),
+        "anyMachineType": st.booleans(),
         "scheduling": SCHEDULING,
         "labels": LABELS,
         **PROGRAM,
@@ -109,7 +112,11 @@ TRAINING_INPUT = st.fixed_dictionaries(
         "packageUris": PROGRAM["packageUris"],
         "pythonModule": PROGRAM["pythonModule"],
         "jobDir": URI,
-        "scheduling": st.fixed_dictionaries({}, optional={"maxRunningTime": DURATION}),
+        "scheduling": st.fixed_dictionaries(
+            {}, optional={"maxRunningTime": DURATION, "maxWaitTime": DURATION, "priority": COUNT}
+        ),
+        "encryptionConfig": st.just({"kmsKeyName": KEY}),
+        "useChiefInTfConfig": st.booleans(),
         "serviceAccount": st.just("me@p.iam.gserviceaccount.com"),
         "network": st.just("projects/1/global/networks/n"),
         "enableWebAccess": st.booleans(),
@@ -192,8 +199,8 @@ def test_nothing_that_a_file_says_is_dropped(document: dict[str, Any]) -> None:
     said = " ".join(file.warnings)
     there = {str(leaf) for leaf in leaves(body)} | {job.region}
     for name, leaf in named(document):
-        if name in ("role", "scaleTier", "runtimeVersion", "pythonVersion"):
-            continue  # a place in the list of pools, a set of machines, what always gets a warning
+        if name in ("role", "scaleTier", "runtimeVersion", "pythonVersion", "anyMachineType"):
+            continue  # a place in the list of pools, a set of machines, what always gets a warning, a leave
         if leaf in machines.mapping()["machineTypes"] or leaf == 0:
             continue  # an old name; none of a kind
         if name == "machineType" or (name.endswith("Type") and leaf in machines.names()):
