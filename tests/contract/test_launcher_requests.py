@@ -73,6 +73,14 @@ def recorded(local_cloud: LocalCloud, bucket: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", (local_cloud.home / "token").read_text())
     for name in VERSIONS:
         monkeypatch.setenv(override_name(name), local_cloud.url + "/")
+    # The account that the job runs as, with what the stack gives it.
+    member = f"serviceAccount:{outputs(bucket).service_account}"
+    local_cloud.answer("iam.projects.serviceAccounts.create", {"accountId": "trainer"}, name="projects/odcloud-local")
+    local_cloud.call(
+        "storage.buckets.setIamPolicy",
+        {"bindings": [{"role": "roles/storage.objectUser", "members": [member]}]},
+        bucket=bucket,
+    )
     transport = Recorded()
     yield Session(outputs(bucket), Google("us-central1", transport=transport)), transport
 
