@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import sys
 import webbrowser
 
 from launcher import vertex
-from launcher.google import Google
+from launcher.errors import UserError
+from launcher.google import Google, override_name
+from launcher.place import Place
 from launcher.session import Session, connect
 from launcher.transport import Transport
 
@@ -17,7 +20,7 @@ CONSOLE = "https://console.cloud.google.com/vertex-ai"
 
 def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     """The command; returns its exit code."""
-    session = connect(stack)
+    session = _session(stack)
     found = session.find(job) if job else None
     number = vertex.number(found) if found else None
     address = url(session.of(found) if found else session, number)
@@ -30,6 +33,16 @@ def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     if not only_print and not webbrowser.open(address):
         print("no browser could be started: open the address above", file=sys.stderr)
     return 0
+
+
+def _session(stack: str | None) -> Session:
+    """The stack's session; without any stack that of the service that stands in for Google's, whose jobs may have none."""
+    try:
+        return connect(stack)
+    except UserError:
+        if stack or not os.environ.get(override_name("aiplatform")):
+            raise
+        return Place.of(None, None, (), None).session(bucket=False)
 
 
 def url(session: Session, number: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -180,6 +181,39 @@ def test_hostile_texts_are_shown_as_they_are(local_cloud: LocalCloud, browser: r
         assert answer.status_code == 404 and "<script>alert" not in answer.text
     assert browser.get(f"{local_cloud.url}/ui/jobs/{job}?older=junk", timeout=10).status_code == 400
     assert browser.get(f"{local_cloud.url}/ui/{quote(EVIL)}", timeout=10).text.count("<script>") == 0
+
+
+def test_an_ml_engine_job(local_cloud: LocalCloud, browser: requests.Session) -> None:
+    given = {"scaleTier": "CUSTOM", "masterType": "standard_gpu", "workerType": "standard", "workerCount": "2"}
+    given |= {"region": "us-central1", "packageUris": ["gs://nowhere/a-1.tar.gz"], "pythonModule": "a.b"}
+    body = {"jobId": "an_old_job", "trainingInput": given}
+    local_cloud.call("ml.projects.jobs.create", body, parent="projects/odcloud-local")
+    text = page(browser, local_cloud, "/ui/jobs/an_old_job")
+    for wanted in (
+        "ML Engine in us-central1",
+        "1 master · 2 workers",
+        "master-replica-0",
+        "worker-replica-1",
+        "lack one of its",
+    ):
+        assert wanted in text, wanted
+    request = html.unescape(
+        text.partition("The request as sent")[2].partition("</pre>")[0].partition("<pre")[2].partition(">")[2]
+    )
+    assert json.loads(request) == body
+    assert "an_old_job" in page(browser, local_cloud, "/") and "no price" in page(browser, local_cloud, "/")
+    headers, form = {"Origin": local_cloud.url}, {"mark": _mark(local_cloud, browser)}
+    answer = browser.post(f"{local_cloud.url}/ui/jobs/an_old_job/cancel", headers=headers, data=form, timeout=10)
+    assert answer.ok and answer.url == f"{local_cloud.url}/ui/jobs/an_old_job"
+    limit = time.monotonic() + 60
+    name = "projects/odcloud-local/jobs/an_old_job"
+    while local_cloud.call("ml.projects.jobs.get", name=name)["state"] not in ("CANCELLED", "FAILED"):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def _mark(cloud: LocalCloud, browser: requests.Session) -> str:
+    return form_mark((cloud.home / "token").read_text(), str(next(iter(browser.cookies)).value))
 
 
 def test_an_object_never_becomes_a_page(local_cloud: LocalCloud, browser: requests.Session, bucket: str) -> None:

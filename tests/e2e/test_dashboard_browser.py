@@ -191,6 +191,25 @@ def test_a_run_is_watched_to_its_end_and_another_cancelled(cloud: Cloud, browser
     assert (cloud.state(watched), cloud.state(cancelled)) == ("JOB_STATE_SUCCEEDED", "JOB_STATE_CANCELLED")
 
 
+def test_odcloud_open_without_a_stack(cloud: Cloud, browser: Browser, tmp_path: Path) -> None:
+    """As the page for strangers says: two lines in a terminal, here of a folder that knows of no stack."""
+    commands = f"""
+        eval "$({sys.executable} -m localcloud env)"
+        {sys.executable} -m launcher.cli open --print
+    """
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "ODCLOUD_HOME": str(cloud.home), "PYTHONPATH": root}
+    done = subprocess.run(["bash", "-c", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = browser.new_page()
+    page.goto(done.stdout.strip())
+    page.wait_for_url(f"{cloud.url}/")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    page.goto(done.stdout.strip())  # once more, by one who is signed in
+    page.wait_for_url(f"{cloud.url}/")
+    page.close()
+
+
 def test_without_javascript(cloud: Cloud, browser: Browser) -> None:
     ended = cloud.train("plainly ended", end="go/plain", workers=0)
     cancelled = cloud.train("plainly cancelled", end="go/never", workers=0)
