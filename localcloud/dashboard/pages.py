@@ -200,7 +200,7 @@ class Views:
             (name, [(float(step), values[name]) for step, values in sorted(measured.items()) if name in values])
             for name in ("AP", "AP50")
         ]
-        end, loss, speed = progress.steps, progress.loss, progress.speed
+        end, loss, speed = progress.steps, curves.thin(progress.loss), progress.speed
         light = {"AP50": ", light"}
         drawn: list[tuple[str, str, list[tuple[str, list[curves.Point]]], tuple[float, float] | None]] = [
             ("Loss", f"{_last(loss)}; strong: smoothed", [("smoothed", curves.smooth(loss)), ("as told", loss)], None),

@@ -183,6 +183,24 @@ def test_hostile_texts_are_shown_as_they_are(local_cloud: LocalCloud, browser: r
     assert browser.get(f"{local_cloud.url}/ui/{quote(EVIL)}", timeout=10).text.count("<script>") == 0
 
 
+def test_a_long_log_is_read_backwards(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
+    resource = {"type": "ml_job", "labels": {"job_id": job, "task_name": "workerpool0-0"}}
+    entries = [{"textPayload": f"line {number}."} for number in range(450)]
+    written = {"entries": entries, "logName": "projects/odcloud-local/logs/x", "resource": resource}
+    local_cloud.call("logging.entries.write", written, version="v2")
+    address: str | None = f"/ui/jobs/{job}?task=workerpool0-0"
+    found: list[int] = []
+    pages = 0
+    while address:
+        text = page(browser, local_cloud, address)
+        lines = [int(number) for number in re.findall(r"<span>line (\d+)\.</span>", text)]
+        assert len(lines) <= 200 and ("data-refresh" not in text)
+        found, pages = [*lines, *found], pages + 1
+        earlier = re.search(r'href="([^"]*)">Earlier lines', text)
+        address = earlier and f"/ui/jobs/{job}{html.unescape(earlier[1])}"
+    assert pages == 3 and found == list(range(450))
+
+
 def test_an_ml_engine_job(local_cloud: LocalCloud, browser: requests.Session) -> None:
     given = {"scaleTier": "CUSTOM", "masterType": "standard_gpu", "workerType": "standard", "workerCount": "2"}
     given |= {"region": "us-central1", "packageUris": ["gs://nowhere/a-1.tar.gz"], "pythonModule": "a.b"}

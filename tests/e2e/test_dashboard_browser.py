@@ -236,6 +236,22 @@ def test_without_javascript(cloud: Cloud, browser: Browser) -> None:
     assert (cloud.state(ended), cloud.state(cancelled)) == ("JOB_STATE_SUCCEEDED", "JOB_STATE_CANCELLED")
 
 
+def test_a_page_says_when_it_is_no_longer_kept_up_to_date(cloud: Cloud, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(cloud.link())
+    page.wait_for_url(f"{cloud.url}/")
+    status = page.locator("#connection")
+    page.route(f"{cloud.url}/", lambda route: route.abort())
+    expect(status).to_have_text("The local cloud does not answer; trying again.", timeout=PATIENCE)
+    page.unroute_all()
+    expect(status).to_have_text("", timeout=PATIENCE)
+    context.clear_cookies()
+    expect(status).to_have_text("No longer signed in: run odcloud open.", timeout=PATIENCE)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")  # what was seen stays
+    context.close()
+
+
 def test_by_keyboard_alone(cloud: Cloud, browser: Browser) -> None:
     job = cloud.train("by keyboard", end="go/never", workers=0)
     with visit(browser, cloud) as page:

@@ -32,11 +32,12 @@ async function refresh() {
   if (!document.hidden) {
     try {
       const answer = await fetch(location.href, { cache: "no-store" });
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (!answer.ok) {
+      if (answer.status === 401 || answer.status === 404) {
         say(answer.status === 401 ? "No longer signed in: run odcloud open." : "This page is there no more.");
         return;
       }
+      if (!answer.ok) throw new Error(answer.statusText);
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       document.title = fresh.title;
       update(main, document.adoptNode(fresh.getElementById("main")));
       say("");
