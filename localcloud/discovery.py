@@ -31,6 +31,10 @@ DOCUMENTS = (
     "ml.v1",
     "logging.v2",
     "cloudbilling.v1",
+    "billingbudgets.v1",
+    # none of their methods is offered, which a client hears by the method's name
+    "iamcredentials.v1",
+    "sts.v1",
 )
 
 

@@ -45,6 +45,8 @@ SERVICES = (
     "workloadidentity",
     "projects",
     "serviceusage",
+    "billing",
+    "budgets",
     "artifactregistry",
     "operations",
     "vertex",

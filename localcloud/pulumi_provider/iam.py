@@ -14,40 +14,48 @@ from localcloud.pulumi_provider.rest import Conflict, NotFound
 
 ATTEMPTS = 20
 Policy = dict[str, Any]
+Condition = Mapping[str, Any]
+"""`title`, `expression` and perhaps `description`, as the resource's input and as the policy has it."""
 
 
 @dataclass(frozen=True)
 class PolicyOf:
-    """How one kind of resource gives and takes its policy. `scope`: the inputs that name the resource."""
+    """How one kind of resource gives and takes its policy. `scope`: the inputs that name the resource, which `imported` reads
+    from its name."""
 
     scope: tuple[str, ...]
     get: Callable[[Properties], Policy]
     set: Callable[[Properties, Policy], object]
+    imported: Callable[[str], dict[str, Any] | None]
 
 
-def has_member(policy: Mapping[str, Any], role: str, member: str) -> bool:
-    return any(binding["role"] == role and member in binding.get("members", ()) for binding in plain(policy))
+def has_member(policy: Mapping[str, Any], role: str, member: str, condition: Condition | None = None) -> bool:
+    """Whether the member has the role under this very condition (None: under none)."""
+    return any(
+        member in binding.get("members", ()) for binding in policy.get("bindings", ()) if _is_of(binding, role, condition)
+    )
 
 
-def with_member(policy: Mapping[str, Any], role: str, member: str) -> Policy:
+def with_member(policy: Mapping[str, Any], role: str, member: str, condition: Condition | None = None) -> Policy:
     """The policy with the member in the role's binding; other bindings and the etag as they are."""
-    if has_member(policy, role, member):
+    if has_member(policy, role, member, condition):
         return dict(policy)
     bindings = [dict(binding) for binding in policy.get("bindings", ())]
     for binding in bindings:
-        if binding["role"] == role and "condition" not in binding:
+        if _is_of(binding, role, condition):
             binding["members"] = [*binding.get("members", ()), member]
             break
     else:
-        bindings.append({"role": role, "members": [member]})
+        new: dict[str, Any] = {"role": role, "members": [member]}
+        bindings.append({**new, "condition": dict(condition)} if condition else new)
     return {**policy, "bindings": bindings}
 
 
-def without_member(policy: Mapping[str, Any], role: str, member: str) -> Policy:
+def without_member(policy: Mapping[str, Any], role: str, member: str, condition: Condition | None = None) -> Policy:
     """The policy without the member in the role's binding; a binding left without members goes."""
     bindings = []
     for binding in policy.get("bindings", ()):
-        if binding["role"] == role and "condition" not in binding:
+        if _is_of(binding, role, condition):
             members = [other for other in binding.get("members", ()) if other != member]
             if not members:
                 continue
@@ -56,12 +64,16 @@ def without_member(policy: Mapping[str, Any], role: str, member: str) -> Policy:
     return {**policy, "bindings": bindings}
 
 
-def plain(policy: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Bindings without a condition; conditional ones are not this provider's."""
-    return [binding for binding in policy.get("bindings", ()) if "condition" not in binding]
+def _is_of(binding: Mapping[str, Any], role: str, condition: Condition | None) -> bool:
+    return bool(binding["role"] == role and _filled(binding.get("condition")) == _filled(condition))
 
 
-def change(target: PolicyOf, inputs: Properties, edit: Callable[[Policy, str, str], Policy]) -> None:
+def _filled(condition: Condition | None) -> dict[str, Any]:
+    """What of a condition is said: the service leaves an empty description out."""
+    return {name: value for name, value in (condition or {}).items() if value}
+
+
+def change(target: PolicyOf, inputs: Properties, edit: Callable[[Policy, str, str, Condition | None], Policy]) -> None:
     """Read, edit, write; again from the start when another writer came between (409).
 
     Raises:
@@ -69,9 +81,11 @@ def change(target: PolicyOf, inputs: Properties, edit: Callable[[Policy, str, st
     """
     for attempt in range(ATTEMPTS):
         policy = target.get(inputs)
-        edited = edit(policy, inputs["role"], inputs["member"])
+        edited = edit(policy, inputs["role"], inputs["member"], inputs.get("condition"))
         if edited == policy:
             return
+        if any("condition" in binding for binding in edited["bindings"]):
+            edited["version"] = 3  # which says that the writer knows of conditions
         try:
             target.set(inputs, edited)
             return
@@ -81,18 +95,28 @@ def change(target: PolicyOf, inputs: Properties, edit: Callable[[Policy, str, st
 
 
 def identity(target: PolicyOf, inputs: Properties) -> str:
-    return "/".join(str(inputs.get(name, "")) for name in (*target.scope, "role", "member"))
+    parts = [str(inputs.get(name, "")) for name in (*target.scope, "role", "member")]
+    condition = inputs.get("condition")
+    return "/".join([*parts, str(condition.get("title", ""))] if isinstance(condition, Mapping) else parts)
 
 
 def member_kind(target: PolicyOf) -> Kind:
-    """`…IAMMember` of a resource: all inputs fixed. (The policy's etag is not kept: it changes with every other member.)"""
+    """`…IAMMember` of a resource: all inputs fixed. (The policy's etag is not kept: it changes with every other member.)
+
+    Imported by the resource's name, the role and the member, with blanks between, as the real provider takes them.
+    """
+
+    def imported(given: str) -> dict[str, Any] | None:
+        resource, *rest = given.split(" ")
+        named = target.imported(resource) if len(rest) == 2 else None
+        return None if named is None else {**named, "role": rest[0], "member": rest[1]}
 
     def read(inputs: Properties) -> dict[str, Any] | None:
         try:
             policy = target.get(inputs)
         except NotFound:
             return None
-        return {} if has_member(policy, inputs["role"], inputs["member"]) else None
+        return {} if has_member(policy, inputs["role"], inputs["member"], inputs.get("condition")) else None
 
     def delete(inputs: Properties) -> None:
         try:
@@ -101,9 +125,13 @@ def member_kind(target: PolicyOf) -> Kind:
             return  # the resource is gone, and its policy with it
 
     return Kind(
-        fields={name: Field(required=True, fixed=True) for name in (*target.scope, "role", "member")},
+        fields={
+            **{name: Field(required=True, fixed=True) for name in (*target.scope, "role", "member")},
+            "condition": Field(fixed=True),
+        },
         identity=lambda inputs: identity(target, inputs),
         create=lambda inputs: change(target, inputs, with_member),
         read=read,
         delete=delete,
+        imported=imported,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +35,8 @@ class Kind:
 
     `identity` gives the id. `create`, `update` and `delete` call the service; without `update` every change replaces.
     `read` gives the live properties (inputs among them in the form in which they were given), or None if it is gone.
+    `assigned`: what of `create`'s answer the service alone decides and the other calls need. `imported`: the inputs that name
+    the resource, from the id that a user gives to `pulumi import`, or None if it is no such id.
     """
 
     fields: Mapping[str, Field]
@@ -42,6 +45,8 @@ class Kind:
     read: Callable[[Properties], dict[str, Any] | None]
     delete: Callable[[Properties], object]
     update: Callable[[Properties], object] | None = None
+    assigned: tuple[str, ...] = ()
+    imported: Callable[[str], dict[str, Any] | None] | None = None
 
 
 class Change(Enum):
@@ -97,3 +102,14 @@ def is_asset(value: Any) -> bool:
 def refreshed(inputs: Properties, live: Properties) -> dict[str, Any]:
     """Inputs as the live resource has them, so that the next diff shows what drifted."""
     return {name: live.get(name, value) for name, value in inputs.items()}
+
+
+def import_pattern(*patterns: str) -> Callable[[str], dict[str, Any] | None]:
+    """Reads an id by patterns like `projects/{project}/serviceAccounts/{account}`, the first that fits."""
+    compiled = [re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/ ]+)", pattern)) for pattern in patterns]
+
+    def imported(given: str) -> dict[str, Any] | None:
+        found = next(filter(None, (pattern.fullmatch(given) for pattern in compiled)), None)
+        return found.groupdict() if found else None
+
+    return imported

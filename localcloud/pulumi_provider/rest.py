@@ -123,10 +123,11 @@ class Api:
 
 STORAGE = Api("STORAGE")
 IAM = Api("IAM")
-POOLS = Api("IAM_BETA")
 PROJECTS = Api("RESOURCE_MANAGER")
 SERVICES = Api("SERVICE_USAGE")
 REPOSITORIES = Api("ARTIFACT_REGISTRY")
+POOLS = Api("IAM_BETA")
+BUDGETS = Api("BILLING")
 
 
 def finish(api: Api, operation: Mapping[str, Any]) -> dict[str, Any]:

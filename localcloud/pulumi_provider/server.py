@@ -22,7 +22,7 @@ from pulumi.runtime.proto import provider_pb2 as proto
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add_ResourceProviderServicer_to_server
 
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import check, diff, refreshed
+from localcloud.pulumi_provider.kinds import Kind, check, diff, refreshed
 from localcloud.pulumi_provider.resources import kind_of
 from localcloud.pulumi_provider.rest import Conflict
 from localcloud.pulumi_provider.values import from_struct, to_struct
@@ -117,27 +117,45 @@ class Provider(ResourceProviderServicer):
         if request.preview:
             return proto.CreateResponse(properties=request.properties)
         try:
-            kind.create(inputs)
-            live = kind.read(inputs)
+            answer = kind.create(inputs)
+            known = {**inputs, **{name: answer[name] for name in kind.assigned if isinstance(answer, dict)}}
+            live = kind.read(known)
         except Conflict:
             # Taken by an equal one: an interrupted `pulumi up` may have made it without noting so.
+            known = inputs
             live = kind.read(inputs)
             if live is None or diff(kind, refreshed(inputs, live), inputs).changes:
                 raise
-        return proto.CreateResponse(id=kind.identity(inputs), properties=to_struct({**inputs, **(live or {})}))
+        return proto.CreateResponse(id=kind.identity(known), properties=to_struct({**known, **(live or {})}))
 
     @reported
     def Read(self, request: Any, context: grpc.ServicerContext) -> Any:
         token, kind = kind_of(request.urn)
         properties, inputs = from_struct(request.properties), from_struct(request.inputs)
         if not properties:
-            raise ProviderError(f"{token}: the local cloud's provider cannot import what it did not make")
+            return self._import(token, kind, request.id)
         live = kind.read(properties)
         if live is None:
             return proto.ReadResponse()  # without an id: it is gone
         return proto.ReadResponse(
             id=request.id, properties=to_struct({**properties, **live}), inputs=to_struct(refreshed(inputs, live))
         )
+
+    @staticmethod
+    def _import(token: str, kind: Kind, given: str) -> Any:
+        """`pulumi import` and `get`: only an id is known. What the service says becomes the inputs."""
+        if kind.imported is None:
+            raise ProviderError(f"{token} cannot be imported, by the real provider neither")
+        named = kind.imported(given)
+        if named is None:
+            raise ProviderError(f'{given!r} is no id of {token}; see "Import" in the type\'s documentation for its form')
+        live = kind.read(check(kind, named)[0])
+        if live is None:
+            return proto.ReadResponse()
+        whole, _ = check(kind, {**named, **{name: value for name, value in live.items() if name in kind.fields}})
+        inputs = {name: value for name, value in whole.items() if name in kind.fields and value not in ("", {}, [])}
+        properties = {**whole, **live}
+        return proto.ReadResponse(id=kind.identity(properties), properties=to_struct(properties), inputs=to_struct(inputs))
 
     @reported
     def Update(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -147,8 +165,10 @@ class Provider(ResourceProviderServicer):
             return proto.UpdateResponse(properties=request.news)
         if kind.update is None:
             raise ProviderError(f"{token} cannot be changed in place")
-        kind.update(inputs)
-        return proto.UpdateResponse(properties=to_struct({**inputs, **(kind.read(inputs) or {})}))
+        olds = from_struct(request.olds)
+        known = {**inputs, **{name: olds[name] for name in kind.assigned if name in olds}}
+        kind.update(known)
+        return proto.UpdateResponse(properties=to_struct({**known, **(kind.read(known) or {})}))
 
     @reported
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:

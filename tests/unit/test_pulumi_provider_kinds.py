@@ -6,19 +6,14 @@ from typing import Any
 import pytest
 
 from localcloud.pulumi_provider import iam
+from localcloud.pulumi_provider.accounts import ACCOUNT
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import ASSET, SIGNATURE, UNKNOWN, Change, check, diff, refreshed
-from localcloud.pulumi_provider.resources import (
-    ACCOUNT,
-    BUCKET,
-    KINDS,
-    OBJECT,
-    PROJECT_MEMBER,
-    REPOSITORY,
-    bucket_body,
-    kind_of,
-)
+from localcloud.pulumi_provider.projects import PROJECT_MEMBER
+from localcloud.pulumi_provider.registry import REPOSITORY
+from localcloud.pulumi_provider.resources import KINDS, kind_of
 from localcloud.pulumi_provider.rest import STORAGE, Conflict, NotFound
+from localcloud.pulumi_provider.storage import BUCKET, OBJECT, bucket_body
 from localcloud.pulumi_provider.values import from_struct, to_struct
 
 LIFECYCLE = [{"action": {"type": "Delete"}, "condition": {"age": 7, "matchesPrefixes": ["tmp/"]}}]
@@ -165,7 +160,7 @@ class Store:
 
 def test_members_added_at_the_same_time_all_get_in() -> None:
     store = Store()
-    kind = iam.member_kind(iam.PolicyOf(("bucket",), store.get, store.set))
+    kind = iam.member_kind(iam.PolicyOf(("bucket",), store.get, store.set, lambda given: None))
     inputs = [{"bucket": "b", "role": "r", "member": f"m{number}"} for number in range(8)]
     threads = [threading.Thread(target=kind.create, args=(one,)) for one in inputs]
     for thread in threads:
@@ -182,7 +177,7 @@ def test_a_member_of_a_resource_that_is_gone_is_gone_too() -> None:
     def get(inputs: object) -> dict[str, Any]:
         raise NotFound("no such bucket")
 
-    kind = iam.member_kind(iam.PolicyOf(("bucket",), get, lambda inputs, policy: None))
+    kind = iam.member_kind(iam.PolicyOf(("bucket",), get, lambda inputs, policy: None, lambda given: None))
     inputs = {"bucket": "b", "role": "r", "member": "m"}
     assert kind.read(inputs) is None
     kind.delete(inputs)
