@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from localcloud import chaos_cli, lifecycle
-from localcloud.env import FORMATS, environment, render
+from localcloud.env import FORMATS, PROVIDERS, environment, pulumi_home, render
 from localcloud.errors import LocalCloudError
 from localcloud.home import DEFAULT_PORT, Home, Running, find_home
 from localcloud.pulumi_provider import install as pulumi_provider
@@ -45,6 +45,12 @@ def _parser() -> argparse.ArgumentParser:
 
     env = commands.add_parser("env", help='print the environment for its clients: eval "$(odcloud local env)"')
     env.add_argument("--format", choices=FORMATS, default="shell")
+    env.add_argument(
+        "--provider",
+        choices=PROVIDERS,
+        default="local",
+        help="whose Pulumi provider for gcp:* types: this project's own, or Google's, which Pulumi downloads (default: local)",
+    )
     env.set_defaults(run=_env)
 
     reset = commands.add_parser("reset", help="stop the local cloud and delete everything it keeps")
@@ -119,7 +125,13 @@ def _env(arguments: argparse.Namespace, home: Home) -> int:
     running = home.running()
     if running is None:
         raise LocalCloudError(f"the local cloud is not running (state in {home.path}): run `{PROG} start`")
-    print(render(environment(home, running, os.environ.get("PATH", os.defpath)), arguments.format))
+    if arguments.provider != "local":
+        try:
+            pulumi_provider.select_local_stack(pulumi_home(home, arguments.provider))
+        except LocalCloudError as error:
+            print(f"odcloud: note: the stack could not be selected: {error}", file=sys.stderr)
+    path = os.environ.get("PATH", os.defpath)
+    print(render(environment(home, running, path, arguments.provider), arguments.format))
     return 0
 
 

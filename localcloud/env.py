@@ -24,13 +24,24 @@ GCLOUD_APIS = (
     "SERVICEUSAGE",
     "CLOUDRESOURCEMANAGER",
     "ARTIFACTREGISTRY",
-    # not offered here, which is what a client should hear, rather than ask Google with the local cloud's token
     "CLOUDBILLING",
+    # not offered here, which is what a client should hear, rather than ask Google with the local cloud's token
+    "IAMCREDENTIALS",
     "CLOUDBUILD",
     "COMPUTE",
 )
-PULUMI_APIS = ("IAM", "IAM_BETA", "RESOURCE_MANAGER", "CLOUD_RESOURCE_MANAGER", "SERVICE_USAGE", "ARTIFACT_REGISTRY")
+PULUMI_APIS = (
+    "IAM",
+    "IAM_BETA",
+    "RESOURCE_MANAGER",
+    "CLOUD_RESOURCE_MANAGER",
+    "SERVICE_USAGE",
+    "ARTIFACT_REGISTRY",
+    "BILLING",
+    "CORE_BILLING",
+)
 FORMATS = ("shell", "json", "dotenv")
+PROVIDERS = ("local", "google")
 
 
 def backend_url(state: Path) -> str:
@@ -42,8 +53,14 @@ def backend_url(state: Path) -> str:
     return f"file://{quote(str(state))}?metadata=skip"
 
 
-def environment(home: Home, running: Running, path: str) -> dict[str, str]:
-    """The variables, in order. `path`: the PATH of the shell they are for."""
+def pulumi_home(home: Home, provider: str) -> Path:
+    """Where Pulumi keeps its plugins: one folder for each provider, or it would use the one that is there."""
+    return home.pulumi_home if provider == "local" else home.path / f"pulumi-home-{provider}"
+
+
+def environment(home: Home, running: Running, path: str, provider: str = "local") -> dict[str, str]:
+    """The variables, in order. `path`: the PATH of the shell they are for. `provider`: whose Pulumi provider is used, this
+    project's own or Google's, which Pulumi downloads; both have the same state."""
     url = running.url
     found = {"ODCLOUD_HOME": str(home.path)}  # so that `odcloud local stop` means this one in any folder
     found |= {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"{url}/" for api in GCLOUD_APIS}
@@ -58,6 +75,8 @@ def environment(home: Home, running: Running, path: str) -> dict[str, str]:
         "FSSPEC_GS_ENDPOINT_URL": url,
         # or gcsfs asks for each bucket's kind over gRPC, which is not offered here, and waits a minute for the answer
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        # google-cloud-logging then speaks REST
+        "GOOGLE_CLOUD_DISABLE_GRPC": "true",
         "GOOGLE_STORAGE_CUSTOM_ENDPOINT": f"{url}/storage/v1/",
     }
     found |= {f"GOOGLE_{api}_CUSTOM_ENDPOINT": f"{url}/v1/" for api in PULUMI_APIS}
@@ -67,11 +86,11 @@ def environment(home: Home, running: Running, path: str) -> dict[str, str]:
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "GOOGLE_REGION": REGION,
         "PULUMI_GCP_SKIP_REGION_VALIDATION": "true",
-        "PULUMI_HOME": str(home.pulumi_home),
+        "PULUMI_HOME": str(pulumi_home(home, provider)),
         "PULUMI_BACKEND_URL": backend_url(home.pulumi_state),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": str(provider == "local").lower(),
     }
     # the Pulumi language host takes the first python on PATH, so the one that has the project's packages must be it
     own = str(Path(sys.executable).parent)

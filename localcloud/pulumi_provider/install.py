@@ -28,6 +28,15 @@ def install(pulumi_home: Path) -> None:
         LocalCloudError: no `pulumi`, or it refuses.
     """
     install_plugin(pulumi_home, version("pulumi-gcp"))
+    select_local_stack(pulumi_home)
+
+
+def select_local_stack(pulumi_home: Path) -> None:
+    """Have the stack `local` selected in the nearest project, if that has one.
+
+    Raises:
+        LocalCloudError: as `install`.
+    """
     here = Path.cwd()
     project = next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").is_file()), None)
     if project and (project / f"Pulumi.{STACK}.yaml").is_file():
