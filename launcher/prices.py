@@ -132,6 +132,7 @@ def parsed(skus: Iterable[Mapping[str, Any]], region: str, date: str) -> Prices:
     disks: dict[str, float] = {}
     spot_families: dict[tuple[str, str], float] = {}
     spot_accelerators: dict[str, float] = {}
+    priced: list[Mapping[str, Any]] = []
     for sku in skus:
         if region not in sku.get("serviceRegions", ()):
             continue
@@ -139,6 +140,7 @@ def parsed(skus: Iterable[Mapping[str, Any]], region: str, date: str) -> Prices:
         text, price = str(sku.get("description", "")), _price(sku)
         if price is None or usage not in ("OnDemand", "Preemptible"):
             continue
+        priced.append(sku)
         if part := _PART.fullmatch(text):
             family = _NAMES.get(part[2], part[2].lower())
             name = (family, "core" if part[3] == "Core" else "memory")
@@ -148,6 +150,8 @@ def parsed(skus: Iterable[Mapping[str, Any]], region: str, date: str) -> Prices:
         elif usage == "OnDemand" and (kind := _DISKS.get(text.partition(" in ")[0])):
             disks[kind] = price
     source = "Cloud Billing's catalogue of Compute Engine"
+    # the prices' own date, if they tell it: a catalogue may be older than today, as the local cloud's is
+    date = max((sku["pricingInfo"][-1].get("effectiveTime", date)[:10] for sku in priced), default=date)
     fee = table()["trainingFee"]
     return Prices(source, date, region, families, accelerators, disks, spot_families, spot_accelerators, fee)
 

@@ -29,6 +29,10 @@ _STRING_FORMATS = {
     "google-duration": (_DURATION, "type.googleapis.com/google.protobuf.Duration"),
 }
 
+# A client may give an enum's number for its name, and google-cloud-logging does so. The documents do not tell the numbers;
+# these are of google.logging.type.LogSeverity: 0, 100, … 800.
+_SEVERITIES = ["DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"]
+
 
 class MessageError(Exception):
     """A message the schema does not allow; `path` names the field, `kind` the type wanted, `shown` the value as JSON."""
@@ -141,6 +145,8 @@ def _string(path: str, schema: dict[str, Any], value: Any) -> str:
     form = schema.get("format")
     if form in ("int64", "uint64"):
         return str(_integer(path, form, value))
+    if schema.get("enum") == _SEVERITIES and type(value) is int and value in range(0, 801, 100):
+        return _SEVERITIES[value // 100]
     if not isinstance(value, str):
         raise _wrong(path, "TYPE_STRING", value)
     if "enum" in schema and value not in schema["enum"]:

@@ -19,10 +19,16 @@ from localcloud.services.projects import check_project
 ACCOUNT = "billingAccounts/000000-000000-000000"
 COMPUTE_ENGINE = "services/6F81-5844-456A"
 _TABLE = Path(__file__).parents[2] / "launcher" / "prices.yaml"
-_DISKS = {"pd-standard": "Storage PD Capacity", "pd-balanced": "Balanced PD Capacity", "pd-ssd": "SSD backed PD Capacity"}
+_DISKS = {
+    "pd-standard": "Storage PD Capacity",
+    "pd-balanced": "Balanced PD Capacity",
+    "pd-ssd": "SSD backed PD Capacity",
+    "hyperdisk-balanced": "Hyperdisk Balanced Capacity",
+}
 _FAMILIES = {
     "n1": "N1 Predefined Instance",
     "c2": "Compute optimized",
+    "m1": "Memory-optimized Instance",
     "n2d": "N2D AMD Instance",
 }
 _PLACES = {"us-central1": "Iowa"}

@@ -17,6 +17,8 @@ import pytest
 import requests
 from launcher_stage import BUCKET, Stage
 
+from launcher.prices import listed
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -57,8 +59,12 @@ def test_cost(stage: Stage) -> None:
     machine, disk = 0.21849885, 100 * 0.000267808
     assert found["hourly"] == pytest.approx(4 * (machine + disk), rel=1e-4)
     assert found["total"] == pytest.approx(10 * found["hourly"], rel=1e-4)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["prices"]["date"])
-    assert "cloudbilling.services.skus.list is not offered by the local cloud" in found["notes"][1]
+    # the local cloud's catalogue is the dated table, and says so
+    assert found["prices"] == {
+        **found["prices"],
+        "source": "Cloud Billing's catalogue of Compute Engine",
+        "date": listed().date,
+    }
     text = stage.run("cost", "--config", "job.yaml", check=True).stdout
     assert "worker       2 × n1-standard-4" in text and "$0.98 an hour" in text and found["prices"]["date"] in text
     assert "--hours -1: must be a number above 0" in failure(stage, "cost", "--config", "job.yaml", "--hours", "-1")

@@ -25,7 +25,7 @@ def client(local_cloud: LocalCloud) -> Iterator[google.cloud.logging.Client]:
 
 
 def test_entries_are_written_and_found(client: google.cloud.logging.Client) -> None:
-    logger = client.logger("by-client/own", labels={"kind": "test"})
+    logger = client.logger("by-client", labels={"kind": "test"})
     logger.log_text("Loss is 1.5", severity="WARNING")
     with logger.batch() as batch:
         for step in range(5):
@@ -36,7 +36,7 @@ def test_entries_are_written_and_found(client: google.cloud.logging.Client) -> N
     assert [entry.payload for entry in entries[:1]] == ["Loss is 1.5"]
     assert [entry.payload["step"] for entry in entries[1:]] == [0, 1, 2, 3, 4]
     assert entries[0].severity == "WARNING" and entries[0].labels == {"kind": "test"}
-    assert entries[0].log_name == "projects/odcloud-local/logs/by-client%2Fown"
+    assert entries[0].log_name == "projects/odcloud-local/logs/by-client"
 
     def steps(filter_: str) -> list[float]:
         found = client.list_entries(filter_=f"logName:by-client AND {filter_}", order_by=DESCENDING)
