@@ -4,10 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 READY := .venv/.ready
 
-.PHONY: help setup demo down test lint lock clean
+.PHONY: help setup demo down test smoke-gcp lint lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
 
 setup: $(READY) ## a virtual environment with the locked dependencies, and the Pulumi command line
 	@.venv/bin/python tools/pulumi/install.py --bin-dir .venv/bin
@@ -25,6 +25,9 @@ test: setup ## unit, contract and end-to-end tests
 	@# Two processes: TensorFlow, which some of the second part load, is not loaded among the first part's libraries.
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests/unit tests/contract
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests/e2e
+
+smoke-gcp: setup ## everything once on a real project, and away again: PROJECT=… [REGION=…] [MAX_COST=2 (US dollars)]
+	@PROJECT="$(PROJECT)" REGION="$(REGION)" MAX_COST="$(MAX_COST)" tools/smoke_gcp.sh
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@.venv/bin/ruff check .

@@ -235,3 +235,19 @@ def test_readme_google_cloud(clone: Path) -> None:
         shell(clone, 'eval "$(.venv/bin/odcloud local env)"\n' + script)
     shell(clone, ".venv/bin/odcloud local reset --yes")
     assert not processes_of(clone)
+
+
+def test_smoke_script_takes_everything_with_it(clone: Path) -> None:
+    """`make smoke-gcp`, against the local cloud: the same code path but for endpoints and credentials."""
+    shell(clone, "make setup; .venv/bin/odcloud local start")
+    on_cloud = 'eval "$(.venv/bin/odcloud local env)"\n'
+    said = shell(clone, on_cloud + "make smoke-gcp PROJECT=odcloud-local")
+    assert "step 30/30" in said and "AP50" in said
+    stack = re.search(r"nothing of (smoke-\d+) is left in odcloud-local", said)
+    assert stack and not list(clone.glob("Pulumi.smoke-*"))
+    shell(clone, on_cloud + "odcloud doctor --orphans")
+
+    code = subprocess.run(["make", "smoke-gcp"], cwd=clone, env=environment(clone), capture_output=True, text=True)
+    assert code.returncode == 2 and "PROJECT" in code.stderr
+    shell(clone, ".venv/bin/odcloud local reset --yes")
+    assert not processes_of(clone)
