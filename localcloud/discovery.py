@@ -76,6 +76,11 @@ class Method:
         )
         return re.compile(pattern), names
 
+    @cached_property
+    def _required(self) -> list[str]:
+        known = self.description.get("parameters", {})
+        return [name for name, item in known.items() if item.get("required") and item["location"] == "query"]
+
     def path_parameters(self, raw_path: str) -> dict[str, str]:
         """`{name: value}` of a path without its leading slash, percent-encoding removed after the path is taken apart."""
         pattern, names = self._template
@@ -110,8 +115,8 @@ class Method:
                 found.setdefault(name, []).append(value)
             else:
                 found[name] = value
-        for name, parameter in known.items():
-            if parameter.get("required") and parameter["location"] == "query" and name not in found:
+        for name in self._required:
+            if name not in found:
                 raise invalid(f"Required parameter: {name}", field_path=name)
         return found
 

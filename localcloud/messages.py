@@ -59,6 +59,8 @@ def read_message(
 def read_parameter(parameter: dict[str, Any], text: str) -> Any:
     """A path or query parameter from its text: bool, int, float or str. Raises MessageError."""
     kind = parameter["type"]
+    if kind == "string" and not parameter.keys() & {"enum", "format"}:
+        return text
     if kind == "boolean":
         if text.lower() not in ("true", "false"):
             raise _wrong("", "TYPE_BOOL", text)

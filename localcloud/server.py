@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import format_datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import uvicorn
 import uvloop
@@ -86,7 +86,7 @@ class _Api:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        raw_path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii").lstrip("/")
+        raw_path = request.scope["raw_path"].decode("ascii").lstrip("/")
         try:
             return await self._answer(request, raw_path)
         except chaos.HangUp:
@@ -152,7 +152,7 @@ class _Api:
             chaos.refuse(fault)
             await asyncio.sleep(fault.seconds)
         self._faults.check_disk(http_method, found.id)
-        params = found.path_parameters(path) | found.query_parameters(request.query_params.multi_items())
+        params = found.path_parameters(path) | found.query_parameters(_query(request))
         if caller.email is not None:
             await run_sync(permissions.check_call, self._cloud, caller.email, found.id, params)
         body = {} if upload else await _read_body(request, found)
@@ -209,6 +209,11 @@ class _Api:
                 'run `eval "$(odcloud local env)"`.',
             )
         return caller
+
+
+def _query(request: Request) -> list[tuple[str, str]]:
+    text = request.scope["query_string"].decode("latin-1")
+    return parse_qsl(text, keep_blank_values=True) if text else []
 
 
 def _check_host(request: Request) -> None:

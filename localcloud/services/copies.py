@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from localcloud.api import Call, invalid, method
 from localcloud.cloud import Cloud
-from localcloud.services.object_messages import merge, no_object, preconditions, replaceable, resource, writable
+from localcloud.services.object_messages import merge, no_generation, no_object, preconditions, replaceable, resource, writable
 from localcloud.services.objects import store
 from localcloud.services.retention import bucket_settings, check_own_retention, check_removable
 from localcloud.storage.digests import CHUNK, Digests
@@ -92,7 +92,7 @@ def _open(cloud: Cloud, bucket: str, name: str, params: Mapping[str, Any], prefi
     found, file = opened
     try:
         if params.get("generation", str(found.generation)) != str(found.generation):
-            raise no_object(bucket, name)
+            raise no_generation(cloud, bucket, name, params["generation"])
         preconditions(params, prefix)(found)
     except BaseException:
         file.close()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from localcloud.api import ApiError, invalid
 from localcloud.cloud import Cloud, rfc3339
-from localcloud.services.retention import check_removable, expiration
+from localcloud.services.retention import bucket_settings, check_removable, expiration
 from localcloud.storage.objects import Check, StoredObject
 
 # what a client may set of an object
@@ -116,6 +116,16 @@ def etag(found: StoredObject) -> str:
 
 def no_object(bucket: str, name: str) -> ApiError:
     return ApiError(404, "NOT_FOUND", f"No such object: {bucket}/{name}")
+
+
+def no_generation(cloud: Cloud, bucket: str, name: str, generation: str) -> ApiError:
+    """404 for a generation that is not the current one; where the client must expect it to be kept, it hears that it is not."""
+    if bucket_settings(cloud, bucket).get("versioning", {}).get("enabled"):
+        message = (
+            f"{bucket}/{name}#{generation}: the local cloud keeps versioning as a setting only, and no noncurrent generations."
+        )
+        return ApiError(501, message=message)
+    return no_object(bucket, name)
 
 
 def _time(micros: int) -> str:

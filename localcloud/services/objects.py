@@ -16,7 +16,16 @@ from starlette.responses import Response
 from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.services.downloads import download
-from localcloud.services.object_messages import etag, merge, no_object, preconditions, replaceable, resource, writable
+from localcloud.services.object_messages import (
+    etag,
+    merge,
+    no_generation,
+    no_object,
+    preconditions,
+    replaceable,
+    resource,
+    writable,
+)
 from localcloud.services.retention import bucket_settings, check_own_retention
 from localcloud.storage.globs import compile_glob, literal_prefix
 from localcloud.storage.listing import list_page
@@ -135,10 +144,12 @@ def update(call: Call) -> dict[str, Any]:
 
 
 def existing(call: Call, found: StoredObject | None) -> StoredObject:
-    """Raises ApiError (404) for an absent object, and for a generation that is not the current one: no others are kept."""
-    generation = call.params.get("generation")
-    if found is None or (generation is not None and generation != str(found.generation)):
-        raise no_object(call.params["bucket"], call.params["object"])
+    """Raises ApiError (404, 501) for an absent object, and for a generation that is not the current one: no others are kept."""
+    bucket, name, generation = call.params["bucket"], call.params["object"], call.params.get("generation")
+    if generation is not None and (found is None or generation != str(found.generation)):
+        raise no_generation(call.cloud, bucket, name, generation)
+    if found is None:
+        raise no_object(bucket, name)
     return found
 
 

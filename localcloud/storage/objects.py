@@ -104,7 +104,7 @@ class ObjectStore:
             if found is None:
                 return None
             try:
-                file = self._path(bucket, name).open("rb")
+                file = open(f"{self._folder}/{bucket}/{name}", "rb", buffering=0)  # noqa: PTH123, SIM115 — the reader closes it
             except (FileNotFoundError, IsADirectoryError):
                 return None
             stat = os.fstat(file.fileno())

@@ -204,6 +204,24 @@ def test_metadata_and_preconditions(bucket: storage.Bucket) -> None:
     assert not found.exists() and bucket.get_blob("x") is None
 
 
+def test_old_generations_are_not_kept_and_that_is_said(bucket: storage.Bucket) -> None:
+    bucket.versioning_enabled = True
+    bucket.patch()
+    blob = bucket.blob("x")
+    blob.upload_from_string("one")
+    old = bucket.blob("x", generation=blob.generation)
+    bucket.blob("x").upload_from_string("two")
+    for refused in (
+        old.download_as_bytes,
+        old.reload,
+        old.delete,
+        lambda: bucket.copy_blob(old, bucket, "y", source_generation=old.generation),
+    ):
+        with pytest.raises(exceptions.MethodNotImplemented, match="no noncurrent generations"):
+            refused()
+    assert [each.generation for each in bucket.list_blobs(versions=True)] == [bucket.get_blob("x").generation]
+
+
 def test_copies(bucket: storage.Bucket, client: storage.Client) -> None:
     other = client.create_bucket("gcs-copies-target")
     blob = bucket.blob("a")
