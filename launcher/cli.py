@@ -16,7 +16,7 @@ import click
 from launcher.errors import UserError
 
 _Command = Callable[..., Any]
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 stack_option = click.option("--stack", metavar="NAME", help="The Pulumi stack; by default the selected one.")
 format_option = click.option(
@@ -45,11 +45,19 @@ def program_options(command: _Command) -> _Command:
         click.option("--executor-image", metavar="IMAGE", help="The prebuilt image that runs the Python packages."),
         click.option("--image", metavar="IMAGE", help="An image of your own, whose program runs instead of packages."),
         click.option("--service-account", metavar="EMAIL", help="The account that the job runs as."),
-        click.option("--network", metavar="NAME", help="projects/NUMBER/global/networks/NAME."),
-        click.option("--tensorboard", metavar="NAME", help="projects/PROJECT/locations/REGION/tensorboards/NUMBER."),
+        click.option("--network", metavar="NAME", help="The network to peer with: projects/NUMBER/global/networks/NAME."),
+        click.option(
+            "--tensorboard",
+            metavar="NAME",
+            help="The Vertex AI TensorBoard to fill: projects/PROJECT/locations/REGION/tensorboards/NUMBER.",
+        ),
         click.option("--kms-key", metavar="NAME", help="The Cloud KMS key that encrypts the job: projects/…/cryptoKeys/KEY."),
-        click.option("--enable-web-access/--no-enable-web-access", default=None, help="Interactive shells into the replicas."),
-        click.option("--strategy", metavar="NAME", help="STANDARD, SPOT or FLEX_START."),
+        click.option(
+            "--enable-web-access/--no-enable-web-access", default=None, help="Allow interactive shells into the replicas."
+        ),
+        click.option(
+            "--strategy", metavar="NAME", help="STANDARD, SPOT (cheap, may be taken away) or FLEX_START (waits for machines)."
+        ),
         click.option("--timeout", metavar="DURATION", help="Longest run time, e.g. 43200s."),
         click.option("--max-wait", metavar="DURATION", help="Longest wait for machines under FLEX_START, e.g. 3600s."),
         click.option(
@@ -84,7 +92,21 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(context_settings=CONTEXT)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def odcloud() -> None:
-    """Distributed training of object detectors: Pulumi provisions, odcloud launches."""
+    """Distributed training of object detectors: Pulumi provisions, odcloud launches.
+
+    \b
+    Everything on this machine, in the project's folder:
+      odcloud local start
+      eval "$(odcloud local env)"
+      odcloud data digits digits
+      pulumi stack select --create local
+      pulumi up
+      odcloud train --config examples/digits/job.yaml
+      odcloud eval
+      odcloud report
+
+    On Google Cloud: `odcloud init STACK` instead of the lines with `local`, and the rest is the same.
+    """
 
 
 def _passed_on(group: click.Group, name: str, module: str, text: str, *first: str) -> None:
@@ -101,14 +123,14 @@ _passed_on(odcloud, "local", "localcloud", "The local cloud: start, stop, status
 _passed_on(odcloud, "config", "trainer.config", "Check, explain or convert a pipeline configuration.")
 
 
-@odcloud.command()
+@odcloud.command(short_help="Make a stack: write Pulumi.STACK.yaml from a few answers.")
 @click.argument("stack")
 @click.option("--project", metavar="ID", help="The Google Cloud project.")
 @click.option("--region", metavar="REGION", help="Region of bucket and jobs, e.g. us-central1.")
 @click.option("--on-destroy", metavar="WHAT", help="refuse, keepCheckpoints or delete: what becomes of results at the end.")
 @click.option("--data-dir", metavar="DIR", help="A dataset that `pulumi up` uploads; for large ones: `odcloud data push`.")
 @click.option("--pipeline-config", metavar="FILE", help="The pipeline configuration, from the project's folder.")
-@click.option("--github-repository", metavar="OWNER/NAME", help="Whose workflows may deploy.")
+@click.option("--github-repository", metavar="OWNER/NAME", help="The GitHub repository whose workflows may deploy.")
 @format_option
 def init(stack: str, form: str, **answers: str | None) -> int:
     """Make a stack: write Pulumi.STACK.yaml from a few answers, which are asked for if they are not given."""
@@ -143,11 +165,11 @@ def _reads_buckets(name: str, text: str) -> None:
         return datafiles.with_fetched("trainer.data", [name, *arguments])
 
 
-_reads_buckets("inspect", "Show what a dataset holds, and whether it fits a pipeline configuration.")
+_reads_buckets("inspect", "Show what a dataset holds, and whether training can use it.")
 _reads_buckets("check", "Check TFRecord files before training.")
 
 
-@data.command("push")
+@data.command("push", short_help="Upload a dataset's folder to where the stack has its data.")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("destination", required=False, metavar="[gs://…]")
 @stack_option
@@ -180,8 +202,13 @@ _old_command("ml-engine")
 _old_command("ai-platform")
 
 
-@odcloud.command()
-@click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file (YAML, `trainingInput:`).")
+@odcloud.command(short_help="Launch a run's training, or follow the one under way.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The job file: native worker pools, or the old page's `trainingInput`.",
+)
 @click.option("--run", metavar="RUN", help="The run to go on with or to follow; by default a new one.")
 @click.option("--max-cost", type=float, metavar="USD", help="End a new job before it has cost more, at list prices.")
 @click.option(
@@ -209,9 +236,15 @@ def train(
     form: str,
     **flags: Any,
 ) -> int:
-    """Train: launch a run's job, or follow the one that is under way.
+    """Launch a run's training job, or follow the one that is under way.
 
     A run whose last job has ended gets a new one, which goes on from the last checkpoint.
+
+    \b
+    Examples:
+      odcloud train --config job.yaml --dry-run
+      odcloud train --config job.yaml --workers 4 --strategy SPOT --max-cost 20
+      odcloud train --config job.yaml --run object_detection_1500000000
 
     Each value of the job is the flag's, else the environment's (ODCLOUD_ and the flag's name: ODCLOUD_WORKERS), else the job
     file's, else the stack's, else the default; --explain shows which.
@@ -222,7 +255,7 @@ def train(
     return launch.train(config, run, stack, follow, dry_run, form, max_cost, fallback, scale_lr, explain, flags)
 
 
-@odcloud.command()
+@odcloud.command(short_help="Price a training job.")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="The job file.")
 @click.option(
     "--hours", type=float, metavar="H", help="Price of so many hours; by default of the job's timeout, if it has one."
@@ -239,7 +272,7 @@ def cost(config: Path, hours: float | None, stack: str | None, form: str, **flag
 
 @odcloud.command()
 @click.argument("run")
-@click.option("--run", "new", metavar="RUN", help="Id of the new run; RUN's own to go on in its folder.  [default: a new one]")
+@click.option("--run", "new", metavar="RUN", help="Id of the new run, by default a new one; RUN's own to go on in its folder.")
 @stack_option
 @follow_option
 @dry_run_option
@@ -296,7 +329,7 @@ def report(run: str | None, stack: str | None, output: Path | None, form: str) -
     return room.report(run, stack, output, form)
 
 
-@odcloud.command()
+@odcloud.command(short_help="Check what can be known before money is spent.")
 @click.option("--config", type=click.Path(path_type=Path), help="The job file; without it what depends on the job is skipped.")
 @click.option("--run", metavar="RUN", help="The run to go on with; by default a new one.")
 @click.option("--orphans", is_flag=True, help="Show instead what stacks that are no more have left in the project.")
@@ -317,9 +350,9 @@ def doctor(config: Path | None, run: str | None, orphans: bool, stack: str | Non
     return command.doctor(config, run, stack, form, flags)
 
 
-@odcloud.command()
+@odcloud.command(short_help="Show a run's curves in a TensorBoard on this machine.")
 @click.option("--run", metavar="RUN", help="The run to show; by default the newest.")
-@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0: any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=6006, metavar="PORT", help="Where to serve; 0: any free one.")
 @stack_option
 def tensorboard(run: str | None, port: int, stack: str | None) -> int:
     """Show a run's curves in a TensorBoard on this machine, as they grow.
@@ -331,7 +364,7 @@ def tensorboard(run: str | None, port: int, stack: str | None) -> int:
     return room.tensorboard(run, port, stack)
 
 
-@odcloud.command("open")
+@odcloud.command("open", short_help="Open a job's page in the browser.")
 @click.argument("job", required=False)
 @click.option("--print", "only_print", is_flag=True, help="Print the address and open nothing.")
 @stack_option
@@ -424,15 +457,14 @@ def jobs_delete(job: tuple[str, ...], stack: str | None, form: str) -> int:
 
 def _image_options(command: _Command) -> _Command:
     """What decides an image's content and name: the same for each command, for the tag is made of it."""
-    for option in (
+    options = (
         click.option("--repository", metavar="HOST/PATH", help="Where images go; by default the stack's repository."),
         click.option("--base-image", metavar="IMAGE", help="What the image stands on; by default the Dockerfile's, for CPUs."),
         click.option("--ca-file", type=click.Path(path_type=Path), help="More certificates to trust in the image (PEM)."),
         stack_option,
         format_option,
-    ):
-        command = option(command)
-    return command
+    )
+    return _with(options, command)
 
 
 @odcloud.group()
@@ -445,7 +477,12 @@ def image() -> None:
 
 @image.command("build")
 @_image_options
-@click.option("--builder", type=click.Choice(["docker", "cloud-build"]), default="docker", help="Who builds.")
+@click.option(
+    "--builder",
+    type=click.Choice(["docker", "cloud-build"]),
+    default="docker",
+    help="Who builds: your Docker engine or Google.",
+)
 @click.option("--network", metavar="NAME", help="The network that the build's steps use, e.g. host (docker only).")
 @click.option("--dry-run", is_flag=True, help="Print the request to Cloud Build and send nothing.")
 def image_build(
@@ -489,6 +526,9 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Abort:  # click's word for Ctrl-C
         code = 130
+    except click.exceptions.NoArgsIsHelpError as error:  # no fault that needs naming: the command's help says what there is
+        click.echo(error.format_message(), err=True)
+        code = 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         usage = f" (see {context.command_path} --help)" if context else ""

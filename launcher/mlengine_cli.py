@@ -15,7 +15,7 @@ import click
 from launcher import mlengine, mlengine_jobs
 from launcher.place import Place
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -119,28 +119,43 @@ def submit() -> None:
 @click.option("--runtime-version", metavar="VERSION", help="ML Engine's runtime; today's image for it is used, and told.")
 @click.option("--python-version", metavar="VERSION", help="ML Engine's Python; the image decides today.")
 @click.option("--scale-tier", type=_Tier(), help="BASIC, STANDARD_1, PREMIUM_1, BASIC_GPU, BASIC_TPU or CUSTOM.")
-@click.option("--master-machine-type", metavar="TYPE")
-@click.option("--master-accelerator", type=_Accelerator())
-@click.option("--master-image-uri", metavar="IMAGE", help="A container to run instead of packages.")
-@click.option("--worker-machine-type", metavar="TYPE")
-@click.option("--worker-count", type=click.IntRange(min=0), metavar="N")
-@click.option("--worker-accelerator", type=_Accelerator())
-@click.option("--worker-image-uri", metavar="IMAGE")
-@click.option("--parameter-server-machine-type", metavar="TYPE")
-@click.option("--parameter-server-count", type=click.IntRange(min=0), metavar="N")
-@click.option("--parameter-server-accelerator", type=_Accelerator())
-@click.option("--parameter-server-image-uri", metavar="IMAGE")
+@click.option("--master-machine-type", metavar="TYPE", help="Machine type of the chief: standard_gpu, n1-standard-8, …")
+@click.option("--master-accelerator", type=_Accelerator(), help="Accelerators of the chief: count=1,type=nvidia-tesla-t4.")
+@click.option("--master-image-uri", metavar="IMAGE", help="The chief's container, instead of packages.")
+@click.option("--worker-machine-type", metavar="TYPE", help="Machine type of each worker: standard_gpu, n1-standard-8, …")
+@click.option("--worker-count", type=click.IntRange(min=0), metavar="N", help="Number of workers.")
+@click.option("--worker-accelerator", type=_Accelerator(), help="Accelerators of each worker: count=1,type=nvidia-tesla-t4.")
+@click.option("--worker-image-uri", metavar="IMAGE", help="The container of each worker; by default the chief's.")
+@click.option(
+    "--parameter-server-machine-type",
+    metavar="TYPE",
+    help="Machine type of each parameter server: standard_gpu, n1-standard-8, …",
+)
+@click.option("--parameter-server-count", type=click.IntRange(min=0), metavar="N", help="Number of parameter servers.")
+@click.option(
+    "--parameter-server-accelerator",
+    type=_Accelerator(),
+    help="Accelerators of each parameter server: count=1,type=nvidia-tesla-t4.",
+)
+@click.option(
+    "--parameter-server-image-uri", metavar="IMAGE", help="The container of each parameter server; by default the chief's."
+)
 @click.option(
     "--staging-bucket", metavar="gs://BUCKET", help="Where packages go; by default --job-dir's, else the stack's bucket."
 )
-@click.option("--labels", type=_Pairs())
+@click.option("--labels", type=_Pairs(), help="Labels of the job.")
 @click.option("--service-account", metavar="EMAIL", help="The account that the job runs as.")
 @click.option("--network", metavar="NETWORK", help="The VPC network that the job is peered to.")
 @click.option("--enable-web-access", is_flag=True, help="Allow interactive shells into the replicas.")
 @click.option("--use-chief-in-tf-config", type=bool, metavar="BOOL", help="No effect: it is chief today, always.")
 @click.option("--async", "asynchronous", is_flag=True, help="Return when the job is submitted (the default).")
 @click.option("--stream-logs", is_flag=True, help="Show the log until the job ends; the exit code tells its result.")
-@click.option("--engine", type=click.Choice(["vertex", "ml-engine"]), default="vertex", help="Whose request to render.")
+@click.option(
+    "--engine",
+    type=click.Choice(["vertex", "ml-engine"]),
+    default="vertex",
+    help="Whose request to print; ml-engine only with --dry-run.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the request's body as JSON; upload and send nothing.")
 @click.option("--executor-image-uri", metavar="IMAGE", help="The image that runs the packages, instead of the mapping's.")
 @click.option("--keep-retired", is_flag=True, help="Ask for withdrawn accelerators all the same, for Google to judge.")

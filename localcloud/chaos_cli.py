@@ -81,7 +81,7 @@ def add(commands: Any) -> None:
     clear = faults.add_parser("clear", help="end all faults")
     clear.set_defaults(request=lambda given: ("DELETE", None))
     for command in faults.choices.values():
-        command.add_argument("--format", choices=("text", "json"), default="text")
+        command.add_argument("--format", choices=("text", "json"), default="text", help="form of the result (default: text)")
         command.set_defaults(run=_run)
 
 

@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     env = commands.add_parser("env", help='print the environment for its clients: eval "$(odcloud local env)"')
-    env.add_argument("--format", choices=FORMATS, default="shell")
+    env.add_argument(
+        "--format", choices=FORMATS, default="shell", help="shell: lines for eval; dotenv: for an env file (default: shell)"
+    )
     env.add_argument(
         "--provider",
         choices=PROVIDERS,
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     chaos_cli.add(commands)
 
     for command in (start, stop, status, reset):
-        command.add_argument("--format", choices=("text", "json"), default="text")
+        command.add_argument("--format", choices=("text", "json"), default="text", help="form of the result (default: text)")
     return parser
 
 

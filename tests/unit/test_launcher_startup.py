@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import click
+
+from launcher import cli, mlengine_cli
 
 HEAVY = {"pydantic", "ruamel", "rich", "google", "googleapiclient", "pulumi", "tensorflow", "numpy", "ssl", "http", "yaml"}
 
@@ -28,3 +35,39 @@ def test_help_imports_little() -> None:
             "launcher.legacy",
         }
         assert len(found) < 150, sorted(found)
+
+
+def commands(group: click.Group, path: str = "odcloud") -> Iterator[tuple[str, click.Command]]:
+    """Every command with what is typed for it."""
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_the_examples_in_the_help_can_be_typed() -> None:
+    known = dict(commands(cli.odcloud))
+    examples = [
+        line for command in known.values() for line in re.findall(r"^  +(odcloud .*)$", command.help or "", re.MULTILINE)
+    ]
+    assert len(examples) > 5
+    for example in examples:
+        path = max((path for path in known if f"{example} ".startswith(f"{path} ")), key=len)
+        words = shlex.split(example.removeprefix(path))
+        left = known[path].make_context(path, words).args  # raises what a user would read
+        assert left == []
+
+
+def test_each_option_says_what_it_is() -> None:
+    for path, command in (*commands(cli.odcloud), *commands(mlengine_cli.group, "odcloud ml-engine")):
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{path} {option.opts}"
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    for words in ([], ["jobs"], ["data"], ["image"]):
+        done = subprocess.run([sys.executable, "-m", "launcher.cli", *words], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith("Usage: ") and "error" not in done.stderr.splitlines()[0]
