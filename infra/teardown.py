@@ -22,6 +22,8 @@ ENDED = {f"JOB_STATE_{state}" for state in ("SUCCEEDED", "FAILED", "CANCELLED", 
 WAIT_SECONDS = 15 * 60
 RESULTS = ("train/", "eval/")
 """Prefixes of what training and evaluation leave in the stack's bucket."""
+MARKS = "regions/"
+"""Prefix of objects, each called after a region in which the launcher has started jobs of the stack beside its own."""
 
 
 class Jobs:
@@ -76,6 +78,18 @@ def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Ca
             raise TeardownError(f"still not ended {WAIT_SECONDS // 60} minutes after being cancelled: {names}")
         sleep(pause)
         pause = min(2 * pause, 10.0)
+
+
+def regions(bucket: str, own: str) -> list[str]:
+    """Where the stack's jobs may be: its own region, and those that the launcher has noted in the bucket.
+
+    Raises:
+        TeardownError: it cannot be listed.
+    """
+    api = Api("storage", "https://storage.googleapis.com/", "storage/v1")
+    pages = api.pages(f"b/{quote(bucket, safe='')}/o", f"the objects of gs://{bucket}", prefix=MARKS)
+    noted = [item["name"].removeprefix(MARKS) for page in pages for item in page.get("items", [])]
+    return list(dict.fromkeys((own, *noted)))
 
 
 class Results(NamedTuple):
@@ -156,7 +170,8 @@ class BeforeDestroyProvider(ResourceProvider):
         sys.tracebacklimit = 0
         # Before the jobs are stopped, so that a refused destroy has touched nothing; after it, for what they wrote meanwhile.
         spare(_props["bucket"], _props["on_destroy"])
-        stop_jobs(Jobs(_props["project"], _props["region"], _props["labels"]))
+        for region in regions(_props["bucket"], _props["region"]):
+            stop_jobs(Jobs(_props["project"], region, _props["labels"]))
         if _props["on_destroy"] == "refuse":
             spare(_props["bucket"], "refuse")
 

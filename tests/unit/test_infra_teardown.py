@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from infra.rest import TeardownError
-from infra.teardown import BeforeDestroyProvider, Jobs, Results, results, size, spare, stop_jobs
+from infra.teardown import BeforeDestroyProvider, Jobs, Results, regions, results, size, spare, stop_jobs
 
 LABELS = {"odcloud-stack": "dev"}
 
@@ -27,8 +27,8 @@ class Vertex(ThreadingHTTPServer):
         self.refuse = 0
         self.objects: dict[str, int] = {}
 
-    def add(self, number: int, state: str, labels: dict[str, str] = LABELS) -> str:
-        name = f"projects/p/locations/r/customJobs/{number}"
+    def add(self, number: int, state: str, labels: dict[str, str] = LABELS, region: str = "r") -> str:
+        name = f"projects/p/locations/{region}/customJobs/{number}"
         self.jobs[name] = {"name": name, "state": f"JOB_STATE_{state}", "labels": labels}
         return name
 
@@ -51,9 +51,12 @@ class Handler(BaseHTTPRequestHandler):
             if not self.path.startswith("/storage/v1/b/bucket/o"):
                 return self.answer(404, {"error": {"message": "no such bucket"}})
             names = sorted(name for name in self.server.objects if name.startswith(query["prefix"]))
-            listed: dict[str, Any] = {"items": [{"size": str(self.server.objects[name])} for name in names[start : start + 1]]}
+            listed: dict[str, Any] = {
+                "items": [{"name": name, "size": str(self.server.objects[name])} for name in names[start : start + 1]]
+            }
             return self.answer(200, listed | ({"nextPageToken": str(start + 1)} if start + 1 < len(names) else {}))
-        jobs = list(self.server.jobs.values())
+        parent = urlsplit(self.path).path.removeprefix("/v1/")
+        jobs = [job for name, job in self.server.jobs.items() if name.startswith(f"{parent}/")]
         page: dict[str, Any] = {"customJobs": json.loads(json.dumps(jobs[start : start + 1]))}  # one a page
         if start + 1 < len(jobs):
             page["nextPageToken"] = str(start + 1)
@@ -95,6 +98,21 @@ def test_running_jobs_of_the_stack_are_cancelled_and_waited_for(vertex: Vertex) 
     assert sorted(vertex.cancelled) == sorted(running)  # each once
     assert all(vertex.jobs[name]["state"] == "JOB_STATE_CANCELLED" for name in running)
     assert vertex.authorizations == {"Bearer token"}
+
+
+def test_jobs_in_other_regions_are_cancelled_too(vertex: Vertex) -> None:
+    here, there, elsewhere = (
+        vertex.add(1, "RUNNING"),
+        vertex.add(2, "RUNNING", region="s"),
+        vertex.add(3, "RUNNING", region="t"),
+    )
+    vertex.objects = {"regions/s": 0, "runs/a/train-1.json": 9}
+    assert regions("bucket", "r") == ["r", "s"]
+    assert regions("no-such-bucket", "r") == ["r"]
+    props = {"project": "p", "region": "r", "labels": LABELS, "bucket": "bucket", "on_destroy": "delete"}
+    BeforeDestroyProvider().delete("id", props)
+    assert sorted(vertex.cancelled) == sorted([here, there])
+    assert vertex.jobs[elsewhere]["state"] == "JOB_STATE_RUNNING"
 
 
 def test_a_job_that_does_not_end_is_named(vertex: Vertex) -> None:
