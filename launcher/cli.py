@@ -41,6 +41,7 @@ def program_options(command: _Command) -> _Command:
     """The flags that go before any job file."""
     options = (
         click.option("--pipeline-config", metavar="gs://…", help="The pipeline configuration."),
+        click.option("--packages", metavar="FILE,…", help="Python packages of this machine, or gs://, instead of the stack's."),
         click.option("--python-module", metavar="MODULE", help="The module to run."),
         click.option("--executor-image", metavar="IMAGE", help="The prebuilt image that runs the Python packages."),
         click.option("--image", metavar="IMAGE", help="An image of your own, whose program runs instead of packages."),

@@ -19,6 +19,7 @@ from launcher.session import Session, attach
 from launcher.stack import Question
 
 if TYPE_CHECKING:
+    from launcher.packages import Local
     from launcher.resolve import Row
     from launcher.view import View
 
@@ -46,10 +47,11 @@ def train(
     if run:
         runs.check_id(run)
     with Question(stack) as question:  # Pulumi starts while the job file is read
-        from launcher import jobfile, learning_rate, overrides, resolve
+        from launcher import jobfile, learning_rate, overrides, packages, resolve
 
         file = jobfile.read(config, overrides.given(flags or {}, os.environ))
         session = attach(question.answer())
+    file, local = packages.staged(session, file)
     resolved = resolve.training(session.outputs, file, run or runs.new_id())
     only_shown = dry_run or explain
     rate: list[str] = []
@@ -72,6 +74,7 @@ def train(
 
     if dry_run:
         return _print_request(job_of(resolved.job.run))
+    _upload(session, local)
     notes = [f"note: {note}" for note in (*file.notes, *rate)]
     regions = list(dict.fromkeys((session.google.region, *fallback)))
     while True:
@@ -133,10 +136,11 @@ def evaluate(
     if run:
         runs.check_id(run)
     with Question(stack) as question:
-        from launcher import jobfile, overrides, resolve
+        from launcher import jobfile, overrides, packages, resolve
 
         file = jobfile.read(config, overrides.given(flags or {}, os.environ, "eval"))
         session = attach(question.answer())
+    file, local = packages.staged(session, file)
     run = run or runs.newest(session)
     resolved = resolve.evaluation(session.outputs, file, run)
     for warning in file.warnings:
@@ -146,9 +150,18 @@ def evaluate(
     if dry_run:
         return _print_request(resolved.job)
     _require_checkpoint(session, run)
+    _upload(session, local)
     launched = runs.launch(session, resolved.job, _say)
     with_config = f" --config {config}" if config else ""
     return watch_launched(session.of(launched.job), launched, follow, form, f"odcloud eval{with_config} --run {run}", stack)[0]
+
+
+def _upload(session: Session, local: Sequence[Local]) -> None:
+    from launcher import packages
+
+    for package in local:
+        if packages.upload(session.google, package):
+            _say(f"uploaded {package.name} to {package.uri}")
 
 
 def _require_checkpoint(session: Session, run: str) -> None:

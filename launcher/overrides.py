@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from launcher import complaint, jobcheck, jobmodel
 from launcher.errors import UserError
 from launcher.jobmodel import NativeJob, WorkerPool
 from launcher.yamlfile import Location
 
+_Packages = Annotated[tuple[jobmodel.Text, ...], BeforeValidator(lambda text: text.split(","))]
 _Flag = Annotated[bool, Field()]  # "true" and "1" are fine in an environment variable
 # Each value's key: its flag, its variable, its type, its place in the job.
 _ROLES = {"workers": "worker", "parameter_servers": "ps"}
@@ -20,6 +21,7 @@ _VALUES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "workers": ("--workers", jobmodel.Count, ()),
     "parameter_servers": ("--parameter-servers", jobmodel.Count, ()),
     "pipeline_config": ("--pipeline-config", jobmodel.GcsUri, ("pipelineConfigPath",)),
+    "packages": ("--packages", _Packages, ("packageUris",)),
     "python_module": ("--python-module", jobmodel.Module, ("pythonModule",)),
     "executor_image": ("--executor-image", jobmodel.Image, ("executorImageUri",)),
     "image": ("--image", jobmodel.Image, ("imageUri",)),
@@ -40,6 +42,7 @@ _VALUES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 }
 _RIVALS = {
     "image": ("command", "packageUris", "pythonModule", "executorImageUri"),
+    "packages": ("imageUri", "command"),
     "executor_image": ("imageUri", "command"),
     "python_module": ("imageUri", "command"),
 }
@@ -98,7 +101,7 @@ def given(flags: Mapping[str, Any], environ: Mapping[str, str], kind: str = "tra
             said, who = environ[name], f"${name}"
         if said is not None:
             values[key] = (_valid(form, said, who, key), who)
-    rivals = [who for key, (_, who) in values.items() if key in ("python_module", "executor_image") and who.startswith("--")]
+    rivals = [who for key, (_, who) in values.items() if key in _RIVALS and key != "image" and who.startswith("--")]
     if rivals and "image" in values and values["image"][1] == "--image":
         raise UserError(f"--image and {rivals[0]} exclude each other: an image brings its own program; keep one")
     labels = {}

@@ -12,11 +12,16 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.errors import UserError
 from launcher.google import Google, GoogleError
+
+if TYPE_CHECKING:
+    from launcher.jobfile import JobFile
+    from launcher.session import Session
 
 _KINDS = (".tar.gz", ".whl", ".zip")
 _GENERATED = """from setuptools import find_packages, setup
@@ -92,6 +97,21 @@ def upload(google: Google, package: Local) -> bool:
             ) from error
         raise
     return True
+
+
+def staged(session: Session, file: JobFile) -> tuple[JobFile, list[Local]]:
+    """A job file whose packages of this machine are at the addresses that their content gives them, and those to `upload`.
+
+    Raises UserError.
+    """
+    names = file.job.packageUris or ()
+    if all(name.startswith("gs://") for name in names):
+        return file, []
+    bucket = session.outputs.bucket
+    found = [name if name.startswith("gs://") else local(name, bucket) for name in check(names)]
+    uris = tuple(one if isinstance(one, str) else one.uri for one in found)
+    changed = replace(file, job=file.job.model_copy(update={"packageUris": uris}))
+    return changed, [one for one in found if isinstance(one, Local)]
 
 
 def build(path: Path) -> tuple[str, bytes]:

@@ -57,6 +57,8 @@ class Case:
     session: Session
     body: Mapping[str, Any] | None = None
     run: str | None = None
+    local: tuple[str, ...] = ()
+    """Packages that a launch uploads from this machine."""
     found: dict[str, Any] = field(default_factory=dict, compare=False)
     """What one check leaves for a later one."""
 

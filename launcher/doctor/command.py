@@ -50,19 +50,22 @@ def doctor(config: Path | None, run: str | None, stack: str | None, form: str, f
     else:
         outputs = session.outputs
         found["stack"] = ok(f"project {outputs.project}, region {outputs.region}, bucket gs://{outputs.bucket}")
-        found |= examine(Case(session, _body(session, config, run, flags) if config else None, run))
+        found |= examine(_case(session, config, run, flags))
     print(json.dumps(_facts(found), indent=2) if form == "json" else _text(found))
     return 1 if any(one.state == ERROR for one in found.values()) else 0
 
 
-def _body(session: Session, config: Path, run: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The request that `odcloud train` would send. Raises UserError."""
-    from launcher import jobfile, overrides, resolve, runs
+def _case(session: Session, config: Path | None, run: str | None, flags: Mapping[str, Any]) -> Case:
+    """What is examined: the request that `odcloud train` would send, if a job file is given. Raises UserError."""
+    if config is None:
+        return Case(session, None, run)
+    from launcher import jobfile, overrides, packages, resolve, runs
 
     if run:
         runs.check_id(run)
-    file = jobfile.read(config, overrides.given(flags, os.environ))
-    return vertex.custom_job(resolve.training(session.outputs, file, run or "doctor").job)
+    file, local = packages.staged(session, jobfile.read(config, overrides.given(flags, os.environ)))
+    body = vertex.custom_job(resolve.training(session.outputs, file, run or "doctor").job)
+    return Case(session, body, run, local=tuple(package.uri for package in local))
 
 
 def examine(case: Case, groups: Sequence[Mapping[str, Check]] = GROUPS) -> dict[str, Finding]:

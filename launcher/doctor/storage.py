@@ -77,7 +77,7 @@ def packages(case: Case) -> Finding:
     if not wanted:
         return ok("the job needs no packages: its program is in its image")
     for uri in wanted:
-        if case.object(uri) is None:
+        if uri not in case.local and case.object(uri) is None:
             return error(
                 f"{uri} does not exist", "pulumi up" if uri in case.outputs.package_uris else f"gcloud storage cp FILE {uri}"
             )

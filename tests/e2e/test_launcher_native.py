@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +196,31 @@ def test_doctor_and_cost_see_the_job_that_train_would_send(stage: Stage) -> None
     assert asked["text"] == "the job needs no packages: its program is in its image"
     refused = stage.run("doctor", "--config", "native.yaml", ODCLOUD_TIMEOUT="soon")
     assert refused.returncode == 2 and "$ODCLOUD_TIMEOUT: must be a duration" in refused.stderr
+
+
+def test_packages_of_this_machine_go_up_once(stage: Stage) -> None:
+    name = "tiny-0.1.0.tar.gz"
+    shutil.copy(bucket(stage) / "packages/0" / name, stage.folder / name)
+    asked = ("train", "--config", "native.yaml", "--parameter-servers", "1", "--packages", name)
+
+    def there() -> list[Path]:
+        return [path for path in (bucket(stage) / "packages").rglob(name) if path.parent.name != "0"]
+
+    stage.behave(steps=1)
+    dry = json.loads(stage.run(*asked, "--dry-run", check=True).stdout)
+    (uri,) = dry["jobSpec"]["workerPoolSpecs"][0]["pythonPackageSpec"]["packageUris"]
+    assert there() == []  # a dry run sends nothing
+    done = stage.run(*asked, "--run", "own", "--format", "json", check=True)
+    assert json.loads(done.stdout)["state"] == "SUCCEEDED"
+    assert f"uploaded {name} to {uri}\n" in done.stderr
+    (path,) = there()
+    assert uri == f"gs://{BUCKET}/packages/{path.parent.name}/{name}"
+    evaluated = stage.run("eval", "--run", "own", "--format", "json", check=True, ODCLOUD_PACKAGES=name)
+    assert json.loads(evaluated.stdout)["state"] == "SUCCEEDED"
+    assert "uploaded" not in evaluated.stderr and there() == [path]
+    checks = json.loads(stage.run("doctor", *asked[1:], "--format", "json").stdout)
+    assert next(one["state"] for one in checks if one["check"] == "packages") == "ok"
+    refused = stage.run("train", "--config", "native.yaml", "--packages", "none.tar.gz")
+    assert refused.returncode == 2 and "--packages none.tar.gz: no such file" in refused.stderr
+    both = stage.run("train", "--config", "native.yaml", "--packages", name, "--image", "x")
+    assert both.returncode == 2 and "--image and --packages exclude each other" in both.stderr
