@@ -34,6 +34,8 @@ def wait():
         time.sleep(0.05)
 if json.loads(os.environ["TF_CONFIG"])["task"]["type"] != "chief":
     print("a line of stderr", file=sys.stderr, flush=True)
+    for name in ("TF_CONFIG", "CLUSTER_SPEC"):
+        print(name, os.environ[name], flush=True)
     wait()
     sys.exit()
 def tell(message, **fields):
@@ -176,8 +178,10 @@ def test_a_run_is_watched_to_its_end_and_another_cancelled(cloud: Cloud, browser
         page.get_by_role("navigation", name="Whose log").get_by_role("link", name="workerpool1-0").click()
         expect(log).to_contain_text("a line of stderr")
         assert "step 100" not in log.inner_text()
-        page.get_by_text("TF_CONFIG").click()
-        assert json.loads(page.locator("details#TF_CONFIG pre").inner_text())["task"] == {"type": "worker", "index": 0}
+        for name in ("TF_CONFIG", "CLUSTER_SPEC"):
+            page.locator(f"details#{name} summary").click()
+            told = log.locator("li span", has_text=f"{name} {{").inner_text().removeprefix(name)
+            assert json.loads(page.locator(f"details#{name} pre").inner_text()) == json.loads(told)
         assert not page.get_by_text("Cancel this job").is_visible()
 
         cancelled = cloud.train("cancelled", end="go/never")
