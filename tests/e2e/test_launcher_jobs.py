@@ -279,18 +279,6 @@ def test_wrong_words(stage: Stage, arguments: list[str], said: str) -> None:
     assert said in failure(stage, *arguments)
 
 
-def test_help_costs_next_to_nothing(stage: Stage) -> None:
-    """What costs is importing: none of these may be loaded for a page of help."""
-    heavy = ("google", "googleapiclient", "pydantic", "rich", "ruamel", "infra", "http.client", "ssl", "asyncio")
-    script = (
-        "import sys; from launcher.cli import odcloud; odcloud(['--help'], standalone_mode=False);"
-        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], env=stage.environment, capture_output=True, text=True)
-    assert "train" in done.stdout
-    assert done.stderr.strip() == "[]"
-
-
 def test_the_server_may_go_away_for_a_moment(stage: Stage) -> None:
     stage.behave(steps=30, seconds=0.2)
     with stage.start("train", "--config", "job.yaml", "--run", "patient") as follower:

@@ -12,7 +12,21 @@ import click
 
 from launcher import cli, mlengine_cli
 
-HEAVY = {"pydantic", "ruamel", "rich", "google", "googleapiclient", "pulumi", "tensorflow", "numpy", "ssl", "http", "yaml"}
+HEAVY = {
+    "pydantic",
+    "ruamel",
+    "rich",
+    "google",
+    "googleapiclient",
+    "pulumi",
+    "tensorflow",
+    "numpy",
+    "ssl",
+    "http",
+    "yaml",
+    "asyncio",
+    "infra",
+}
 
 
 def imported(*arguments: str) -> set[str]:
