@@ -32,6 +32,13 @@ def job_parser(module: str, description: str) -> Parser:
     return parser
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
 def run(command: Callable[[], int]) -> int:
     """The command's exit code; bad input is said on stderr, in one message, and gives 2."""
     try:

@@ -52,6 +52,12 @@ class Cluster:
     def name(self) -> str:
         return f"{self.role} {self.index}"
 
+    def others(self) -> dict[str, str]:
+        """Address of each other replica, by its name."""
+        found = {f"{role} {i}": host for role, hosts in self.addresses.items() for i, host in enumerate(hosts)}
+        found.pop(self.name, None)
+        return found
+
     def spec(self) -> dict[str, list[str]]:
         """What tf.train.ClusterSpec takes. An evaluator is never in it: servers would wait for it for ever."""
         return {role: list(hosts) for role, hosts in self.addresses.items() if hosts}

@@ -60,17 +60,25 @@ def _held_out(data: bytes, place: str, index: int) -> HeldOut:
 class Detector:
     """A model with a checkpoint's weights."""
 
-    def __init__(self, task: Any, checkpoint: str) -> None:
+    def __init__(self, task: Any, checkpoint: str | None = None) -> None:
+        """checkpoint: to load at once; another one may be loaded later."""
         self._task = task
         self._model = task.build_model()
         # With an inference's variables all made, a checkpoint of another model is noticed.
         if not self._model.built:
             self._model(tf.zeros([1, *task.task_config.model.input_size]), training=True)
-        status = tf.train.Checkpoint(model=self._model).restore(checkpoint)
+        if checkpoint:
+            self.load(checkpoint)
+
+    def load(self, checkpoint: str) -> None:
+        """Takes the weights of a checkpoint. Raises InputError when it is not of this model, or not there."""
         try:
+            status = tf.train.Checkpoint(model=self._model).restore(checkpoint)
             status.assert_existing_objects_matched()
         except (AssertionError, ValueError) as error:
             raise InputError(f"{checkpoint}: is of another model than the pipeline configuration describes") from error
+        except tf.errors.OpError as error:
+            raise InputError(f"{checkpoint}: cannot be read: {str(error.message).splitlines()[0][:200]}") from error
         status.expect_partial()
 
     def detect(self, limit: int | None) -> Iterator[Annotated]:

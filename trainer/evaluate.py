@@ -1,4 +1,4 @@
-"""Scores the last checkpoint on held-out images.
+"""Scores the last checkpoint on held-out images, or with --continuous each new one.
 
 `python -m trainer.evaluate --checkpoint_dir=DIR --eval_dir=DIR --pipeline_config_path=FILE`
 
@@ -16,71 +16,119 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer import arguments, files, paths, runtime, server
-from trainer.data import label_map
 from trainer.errors import InputError
 from trainer.progress import duration, log
-from trainer.train import check_inputs
+from trainer.train import check_inputs, read_names
 
 if TYPE_CHECKING:
     from trainer.coco import Annotated, Scores
     from trainer.config.inputs import EvalSettings
-    from trainer.detection import HeldOut
+    from trainer.detection import Detector, HeldOut
 
 METRICS, DETECTIONS, SHEET = "metrics.json", "detections.json", "detections.png"
 ANALYSIS, BEST, WORST = "analysis.json", "best.png", "worst.png"
+_IMAGES = 8  # in TensorBoard, of each evaluation
 _EXTREMES = 4  # images on each of those sheets
 _PROGRESS_SECONDS = 5.0
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The old page's flags. Raises InputError on anything else."""
-    parser = arguments.job_parser("trainer.evaluate", "Evaluate a detector.")
+    """The old page's flags, and how to go on. Raises InputError on anything else."""
+    parser = arguments.job_parser("trainer.evaluate", "Evaluate a detector: the last checkpoint, or each new one.")
     parser.add_argument("--checkpoint_dir", required=True, help="where training keeps its checkpoints (a folder or gs:// URI)")
     parser.add_argument("--eval_dir", required=True, help="where the results go (a folder or gs:// URI)")
-    return parser.parse_args(argv)
+    parser.add_argument("--continuous", action="store_true", help="evaluate each new checkpoint until training has ended")
+    parser.add_argument(
+        "--early_stopping",
+        type=arguments.positive,
+        metavar="N",
+        help="with --continuous: end training when N evaluations in a row have not raised the best AP",
+    )
+    parser.add_argument(
+        "--idle_minutes",
+        type=arguments.positive,
+        default=60,
+        metavar="M",
+        help="with --continuous: end after so long without a new checkpoint (default 60)",
+    )
+    options = parser.parse_args(argv)
+    if options.early_stopping and not options.continuous:
+        parser.error("--early_stopping needs --continuous")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates once; the exit code."""
+    """Evaluates; the exit code."""
     return arguments.run(lambda: _main(parse_arguments(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(options: argparse.Namespace) -> int:
     runtime.prepare()
-    evaluate(paths.resolve(options.checkpoint_dir), paths.resolve(options.eval_dir), options.pipeline_config_path)
+    checkpoint_dir = paths.resolve(options.checkpoint_dir)
+    evaluation = Evaluation(options.pipeline_config_path, paths.resolve(options.eval_dir))
+    if options.continuous:
+        from trainer import follow
+
+        follow.follow(evaluation, checkpoint_dir, options.idle_minutes * 60, options.early_stopping)
+    else:
+        evaluation.last(checkpoint_dir)
     return 0
 
 
-def evaluate(checkpoint_dir: str, eval_dir: str, config_path: str) -> None:
-    """Scores the last checkpoint and writes what `trainer.report` reads. Raises InputError."""
-    began = time.monotonic()
-    inputs = check_inputs(config_path, training=False)
-    names = label_map.read(paths.resolve(inputs.experiment.evaluation.label_map))
-    log("loading TensorFlow")
-    from trainer import coco, detection, garden, pascal, training
+class Evaluation:
+    """Scores checkpoints on the same held-out images, and writes what `trainer.report` reads."""
 
-    runtime.quiet_logging()
-    checkpoint = training.last_checkpoint(checkpoint_dir)
-    if checkpoint is None:
-        raise InputError(f"{checkpoint_dir}: no checkpoint there to evaluate; check --checkpoint_dir, or train first")
-    step = training.step_of(checkpoint)
-    settings = inputs.experiment.eval
-    detector = detection.Detector(garden.build_task(inputs.experiment, inputs.train_files, inputs.eval_files), checkpoint)
-    log(f"evaluating the checkpoint of step {step}", step=step)
-    images = list(detection.read_images(inputs.eval_files, settings.examples))
-    detected = _with_progress(detector.detect(settings.examples), len(images))
-    truth = [image.truth for image in images]
-    scores = coco.evaluate(truth, detected, names)
-    voc = pascal.evaluate(truth, detected, names) if settings.voc else None
-    if voc:
-        scores.metrics.update(voc.mean)
-    seconds = time.monotonic() - began
-    try:
-        _write(eval_dir, step, scores, images, detected, names, settings, seconds, voc.per_class if voc else {})
-    except OSError as error:
-        raise InputError(f"{eval_dir}: cannot be written: {error.strerror or error}; check --eval_dir and the disk") from error
-    shown = " · ".join(f"{name} {_shown(scores.metrics[name])}" for name in ("AP", "AP50", "AP75"))
-    log(f"step {step}: {shown} on {len(images)} images in {duration(seconds)}", step=step, metrics=scores.metrics)
+    def __init__(self, config_path: str, eval_dir: str) -> None:
+        """Raises InputError when configuration or data are not good."""
+        self._began = time.monotonic()
+        self.eval_dir = eval_dir
+        inputs = check_inputs(config_path, training=False)
+        self.experiment = inputs.experiment
+        self._names = read_names(inputs.experiment.evaluation, inputs.experiment)
+        log("loading TensorFlow")
+        from trainer import detection, garden
+
+        runtime.quiet_logging()
+        self._images = list(detection.read_images(inputs.eval_files, self.experiment.eval.examples))
+        self._build = lambda: detection.Detector(garden.build_task(self.experiment, inputs.train_files, inputs.eval_files))
+        self._detector: Detector | None = None
+
+    def last(self, checkpoint_dir: str) -> None:
+        """Scores the folder's last checkpoint. Raises InputError, also when there is none."""
+        from trainer import training
+
+        checkpoint = training.last_checkpoint(checkpoint_dir)
+        if checkpoint is None:
+            raise InputError(f"{checkpoint_dir}: no checkpoint there to evaluate; check --checkpoint_dir, or train first")
+        self.score(checkpoint)
+
+    def score(self, checkpoint: str) -> Mapping[str, float | None]:
+        """The metrics of one checkpoint, a prefix such as DIR/ckpt-600. Raises InputError."""
+        from trainer import coco, pascal, training
+
+        step, settings = training.step_of(checkpoint), self.experiment.eval
+        log(f"evaluating the checkpoint of step {step}", step=step)
+        if self._detector is None:
+            self._detector = self._build()
+        self._detector.load(checkpoint)
+        images = self._images
+        detected = _with_progress(self._detector.detect(settings.examples), len(images))
+        truth = [image.truth for image in images]
+        scores = coco.evaluate(truth, detected, self._names)
+        voc = pascal.evaluate(truth, detected, self._names) if settings.voc else None
+        if voc:
+            scores.metrics.update(voc.mean)
+        seconds, self._began = time.monotonic() - self._began, time.monotonic()
+        try:
+            per_class = voc.per_class if voc else {}
+            _write(self.eval_dir, step, scores, images, detected, self._names, settings, seconds, per_class)
+        except OSError as error:
+            raise InputError(
+                f"{self.eval_dir}: cannot be written: {error.strerror or error}; check --eval_dir and the disk"
+            ) from error
+        shown = " · ".join(f"{name} {_shown(scores.metrics[name])}" for name in ("AP", "AP50", "AP75"))
+        log(f"step {step}: {shown} on {len(images)} images in {duration(seconds)}", step=step, metrics=scores.metrics)
+        return scores.metrics
 
 
 def _with_progress(detected: Any, total: int) -> list[Annotated]:
@@ -110,13 +158,19 @@ def _write(
     from trainer import drawing
 
     files.make_folder(eval_dir)
+    items = [_item(image, found, settings) for image, found in zip(images[: settings.drawn], detected, strict=False)]
     writer = tf.summary.create_file_writer(eval_dir)
     with writer.as_default(step=step):
         for name, value in scores.metrics.items():
             if value is not None:
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(f"evaluation/{name}", value)
+        for name, value in scores.per_class.items():
+            if value is not None:
+                tf.summary.scalar(f"AP of class/{name}", value)
+        for item in items[:_IMAGES]:
+            drawn = drawing.render([item], names, settings.drawn_score)
+            tf.summary.image(f"detections/{item['filename']}", tf.io.decode_png(drawn, channels=3)[None])
     writer.close()
-    items = [_item(image, found, settings) for image, found in zip(images[: settings.drawn], detected, strict=False)]
     if items:
         drawing.detection_sheet(items, names, paths.join(eval_dir, SHEET), min_score=settings.drawn_score)
         files.write(paths.join(eval_dir, DETECTIONS), json.dumps([_plain(item, names) for item in items], indent=1) + "\n")

@@ -60,3 +60,13 @@ def is_folder(path: str) -> bool:
 
         return bool(tf.io.gfile.isdir(path))
     return Path(path).is_dir()
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a pattern with * and ? names, which stand in its last part."""
+    if paths.is_remote(pattern):
+        import tensorflow as tf
+
+        return list(tf.io.gfile.glob(pattern))
+    path = Path(pattern)
+    return sorted(str(found) for found in path.parent.glob(path.name))

@@ -39,3 +39,15 @@ class FinishMarker:
             return files.read(self.path)
         except OSError:  # a bucket that does not answer now may do so later; the chief is who says what is wrong with train_dir
             return None
+
+
+def ended_since(folder: str, moment: int) -> str | None:
+    """The outcome of a job on this train_dir that ended after the moment (nanoseconds since 1970); None where there is none."""
+    for path in files.matching(paths.join(folder, "finished-*.txt")):
+        try:
+            outcome, _, at = (files.read(path) or "").strip().partition(" ")
+        except OSError:
+            continue
+        if at.isdigit() and int(at) >= moment:
+            return outcome
+    return None

@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 
 class Balance:
     """Assigns sizes, as they come, to servers."""
@@ -46,6 +44,8 @@ def spread(strategy: Any) -> Iterator[None]:
 
     An optimizer's slots go where their variable is.
     """
+    import tensorflow as tf
+
     if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
         yield
         return
@@ -64,6 +64,8 @@ def spread(strategy: Any) -> Iterator[None]:
 
 def _size(settings: dict[str, Any]) -> int:
     """Bytes of a variable to be made; 1 where its shape shows later only."""
+    import tensorflow as tf
+
     shape, value = settings.get("shape"), settings.get("initial_value")
     if shape is None and not callable(value):
         shape = getattr(value, "shape", ())

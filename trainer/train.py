@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from trainer import arguments, paths, runtime, server
+from trainer import arguments, files, paths, runtime, server
 from trainer.cluster import CHIEF, Cluster, from_environment
 from trainer.config import experiment as configuration
 from trainer.config.experiment import Experiment
@@ -22,6 +22,8 @@ from trainer.data import label_map, records
 from trainer.errors import InputError
 from trainer.finish import FAILED, FINISHED, FinishMarker
 from trainer.progress import Progress, duration, log
+from trainer.stopping import Stop
+from trainer.watchdog import Watchdog
 
 # 128 + SIGTERM: whoever runs the job may start the replica again, and training goes on.
 STOPPED_EXIT_CODE = 143
@@ -35,6 +37,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The old page's flags. Raises InputError on anything else."""
     parser = arguments.job_parser("trainer.train", "Train a detector.")
     parser.add_argument("--train_dir", required=True, help="where checkpoints and events go (a folder or gs:// URI)")
+    parser.add_argument(
+        "--stall_minutes",
+        type=arguments.positive,
+        default=10,
+        metavar="M",
+        help="when no step ends for so long say which replica does not answer; after twice as long start again (default 10)",
+    )
     return parser.parse_args(argv)
 
 
@@ -48,9 +57,9 @@ def _main(options: argparse.Namespace) -> int:
     runtime.prepare(replicas_here(cluster))
     train_dir = paths.resolve(options.train_dir)
     if cluster.role == CHIEF:
-        return lead(cluster, train_dir, options.pipeline_config_path)
+        return lead(cluster, train_dir, options)
     if cluster.synchronous:
-        return accompany(cluster, train_dir, options.pipeline_config_path)
+        return accompany(cluster, train_dir, options)
     return server.serve(cluster, train_dir)
 
 
@@ -98,10 +107,10 @@ def read_names(reader: Reader, experiment: Experiment) -> dict[int, str]:
     return names
 
 
-def lead(cluster: Cluster, train_dir: str, config_path: str) -> int:
+def lead(cluster: Cluster, train_dir: str, options: argparse.Namespace) -> int:
     """The chief: checks everything that can be known, trains, and lets the other replicas end. The exit code."""
     try:
-        code = _train(cluster, train_dir, check_inputs(config_path))
+        code = _train(cluster, train_dir, check_inputs(options.pipeline_config_path), options.stall_minutes * 60)
     except Exception:
         _tell_others(cluster, train_dir, FAILED)
         raise
@@ -110,16 +119,16 @@ def lead(cluster: Cluster, train_dir: str, config_path: str) -> int:
     return code
 
 
-def accompany(cluster: Cluster, train_dir: str, config_path: str) -> int:
+def accompany(cluster: Cluster, train_dir: str, options: argparse.Namespace) -> int:
     """A worker of synchronous training: does every step together with the chief. The exit code.
 
     Ends at once when the chief has failed for good, which nothing else would tell it.
     """
     server.leave_when_failed(cluster, train_dir)
-    return _train(cluster, train_dir, check_inputs(config_path))
+    return _train(cluster, train_dir, check_inputs(options.pipeline_config_path), options.stall_minutes * 60)
 
 
-def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
+def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: float) -> int:
     steps = inputs.experiment.steps
     with Progress(steps, silent=cluster.role != CHIEF) as progress:
         progress.phase("loading TensorFlow")
@@ -133,6 +142,10 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
             log(f"nothing to do: {train_dir} has a checkpoint of step {done}, and num_steps is {steps}", step=done)
             progress.update(done)
             return 0
+        asked = Stop(train_dir).asked()
+        if asked:
+            log(f"nothing to do at step {done}: {asked}; to train on, remove {Stop(train_dir).path}", step=done)
+            return 0
         if cluster.role == CHIEF:
             training.copy_config(inputs.experiment, train_dir)
         others = [*cluster.workers, *cluster.servers]
@@ -145,9 +158,14 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs) -> int:
             return 1
         try:
             task = garden.build_task(inputs.experiment, inputs.train_files, inputs.eval_files)
-            run = training.Training(inputs.experiment, cluster, task, train_dir, progress)
-            signal.signal(signal.SIGTERM, lambda *_: run.stop())
-            run.run()
+
+            def give_up(reason: str) -> None:
+                _start_again(training.last_step(train_dir), reason)
+
+            with Watchdog(stall_seconds, cluster.others(), give_up) as watchdog:
+                run = training.Training(inputs.experiment, cluster, task, train_dir, progress, watchdog)
+                signal.signal(signal.SIGTERM, lambda *_: run.stop())
+                run.run()
         except training.StoppedError:
             log(f"stopped on request; the state is saved in {train_dir}", "WARNING")
             return STOPPED_EXIT_CODE
@@ -173,7 +191,7 @@ def _start_again(step: int, reason: str) -> NoReturn:
 
 
 def _tell_others(cluster: Cluster, train_dir: str, outcome: str) -> None:
-    if cluster.alone:
+    if cluster.alone and not files.is_folder(train_dir):  # nobody else looks, and nothing was begun
         return
     try:
         FinishMarker(train_dir).write(outcome)

@@ -16,11 +16,14 @@ from trainer.config import garden_yaml
 from trainer.config.experiment import Experiment
 from trainer.errors import InputError
 from trainer.progress import Progress, log
+from trainer.stopping import Stop
+from trainer.watchdog import Watchdog, explodes
 
 # A kill loses at most about so much work; a checkpoint may take so much of the time.
 _CHECKPOINT_SECONDS = 20.0
 _CHECKPOINT_SHARE = 0.05
 _CHECKPOINTS_KEPT = 3
+_ASK_SECONDS = 10.0  # between looks for an evaluation's wish to stop
 _SUMMARIES = 100  # points of a curve
 # What tells that a server or the connection to it is gone, and not a mistake in the model. The data is repeated without end, so
 # it is "out of range" only where a worker's iterator was cancelled: a worker and a server died at the same time.
@@ -49,11 +52,16 @@ class StoppedError(Exception):
 class Training:
     """Trains one experiment to its number of steps, from wherever train_dir's last checkpoint is."""
 
-    def __init__(self, experiment: Experiment, cluster: Cluster, task: Any, train_dir: str, progress: Progress) -> None:
+    def __init__(
+        self, experiment: Experiment, cluster: Cluster, task: Any, train_dir: str, progress: Progress, watchdog: Watchdog
+    ) -> None:
+        self._watchdog = watchdog
         self._experiment = experiment
         self._train_dir = train_dir
         self._progress = progress
-        self._stop = False
+        self._stop = self._early = False
+        self._stop_file = Stop(train_dir)
+        self._asked_at = time.monotonic()
         try:
             self._build(cluster, task)
         except tf.errors.OpError as error:
@@ -124,17 +132,24 @@ class Training:
         while step < total:
             for loss in self._steps(step, total):
                 step += 1
-                if not math.isfinite(loss):
-                    raise InputError(
-                        f"the loss became {loss} in step {step}: lower the learning rate, or clip gradients "
-                        "(train_config.gradient_clipping_by_norm). The last good state is train_dir's checkpoint"
-                    )
+                self._watchdog.step()
                 losses.append(loss)
+                if not math.isfinite(loss) or explodes(losses):
+                    raise InputError(
+                        f"the loss became {loss:.4g} in step {step}, with batch {len(losses)} since the start: lower the "
+                        "learning rate, or clip gradients (train_config.gradient_clipping_by_norm). The last good state is "
+                        "train_dir's checkpoint"
+                    )
                 self._progress.update(step, sum(losses[-10:]) / len(losses[-10:]))
                 if step % every == 0 or step == total:
                     self._summarize(step, losses[-every:])
             self._save()
+            self._watchdog.step()
             if self._agreed.stop and step < total:
+                early = self._stop_file.asked()
+                if early and not self._stop:
+                    log(f"training ends at step {step}: {early}", step=step)
+                    break
                 if not self._stop:
                     raise ClusterLostError("another replica was asked to stop")
                 raise StoppedError
@@ -157,7 +172,10 @@ class Training:
 
     def _wish(self) -> stepper.Wish:
         patience = max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
-        return stepper.Wish(save=self._leads and time.monotonic() - self._saved_at > patience, stop=self._stop)
+        if self._leads and time.monotonic() - self._asked_at > _ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            self._early = self._stop_file.asked() is not None
+        return stepper.Wish(save=self._leads and time.monotonic() - self._saved_at > patience, stop=self._stop or self._early)
 
     def _save(self) -> None:
         began = time.monotonic()
@@ -180,11 +198,11 @@ class Training:
 
     def _summarize(self, step: int, losses: list[float]) -> None:
         with self._writer.as_default(step=step):
-            tf.summary.scalar("loss", sum(losses) / len(losses))
-            tf.summary.scalar("learning_rate", garden.learning_rate(self._optimizer, step))
+            tf.summary.scalar("training/loss", sum(losses) / len(losses))
+            tf.summary.scalar("training/learning_rate", garden.learning_rate(self._optimizer, step))
             rate = self._progress.steps_per_second()
             if rate:
-                tf.summary.scalar("steps_per_second", rate)
+                tf.summary.scalar("training/steps_per_second", rate)
         self._writer.flush()
 
 
