@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -202,3 +203,29 @@ def test_multipart_cut_short(step: int) -> None:
 @pytest.mark.parametrize("written", ["x", '"x"', "'x'"])
 def test_boundary(written: str) -> None:
     assert boundary_of(f"multipart/related; boundary={written}; charset=utf-8") == b"x"
+
+
+def test_an_upload_and_the_deletion_of_a_bucket_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    for name in ("buckets/kept", "uploads"):
+        (tmp_path / name).mkdir(parents=True)
+    db = Database(tmp_path / "db.sqlite")
+    store = ObjectStore(tmp_path / "buckets", tmp_path / "uploads", db)
+
+    def upload() -> None:
+        for _ in range(300):
+            with store.scratch() as path:
+                path.write_bytes(b"x")
+                store.commit("kept", "x", path, Digests(), {})
+
+    def delete() -> None:
+        for _ in range(300):
+            with db.transaction():
+                store.create_bucket_folder("gone")
+                assert store.delete_bucket_folder("gone")
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (upload, delete)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
