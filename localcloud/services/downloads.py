@@ -89,7 +89,7 @@ def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
     with file:
         file.seek(first)
         while length > 0:
-            piece = file.read(min(AT_ONCE, length))
+            piece = file.read(min(CHUNK, length))
             if not piece:
                 raise OSError("the file became shorter while it was read")
             length -= len(piece)
@@ -97,7 +97,7 @@ def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
 
 
 async def _stream(file: BinaryIO, first: int, length: int) -> AsyncIterator[bytes]:
-    """Read in the event loop: a piece of this size is there sooner than another thread would be."""
+    """Read in the event loop: mostly from memory, and a piece is there sooner than another thread would be."""
     for piece in _pieces(file, first, length):
         yield piece
 
