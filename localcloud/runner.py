@@ -202,7 +202,7 @@ class JobRunner:
         if now >= self._looked_at_memory + MEMORY_POLL:
             self._looked_at_memory = now
             owners = {session: (job, each) for job in self._jobs.values() for session, each in job.sessions().items()}
-            used = limits.memory(owners)
+            used = limits.memory(owners) if owners else {}
             stopped = [job for job in self._jobs.values() if job.check_memory(used)]
             if (
                 not stopped

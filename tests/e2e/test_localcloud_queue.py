@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_localcloud_jobs import pool_of, sdist, until
@@ -13,7 +15,9 @@ from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.home import Home
 from localcloud.jobs import machines, memory, states, store
 from localcloud.jobs.active import Patience
+from localcloud.jobs.cluster import Replica
 from localcloud.jobs.launch import Host
+from localcloud.jobs.states import ReplicaState
 from localcloud.runner import JobRunner
 from localcloud.server import load_services
 
@@ -44,11 +48,14 @@ class Queue:
         self.runner._requests.put(None)
         self.runner._thread.join()
 
-    def submit(self, *counts: int, gpus: int = 0, code: str | None = None, **scheduling: str) -> str:
+    def submit(
+        self, *counts: int, gpus: int = 0, code: str | None = None, machine: str = "n1-standard-4", **scheduling: Any
+    ) -> str:
         number = str(1000 + next(self._numbers))
         code = code or WAIT.format(path=str(self.cloud.home / f"release-{number}"))
         pools = [pool_of([code] * count) for count in counts]
         for pool in pools:
+            pool["machineSpec"]["machineType"] = machine
             if gpus:
                 pool["machineSpec"] |= {"acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": gpus}
         body = {"displayName": "queued", "jobSpec": {"workerPoolSpecs": pools, "scheduling": scheduling}}
@@ -208,3 +215,37 @@ def test_a_replica_over_its_disk_is_stopped_and_the_job_says_so(queue: Queue, mo
     queue.until(number, states.FAILED)
     row = store.job(queue.cloud.db, number)
     assert row is not None and "workerpool0-0 ran out-of-disk and exited" in row["error"] and "bootDiskSizeGb" in row["error"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_pre_emptions_count_among_no_restarts(queue: Queue, whole: bool) -> None:
+    queue.runner.start()
+    number = queue.submit(1, 1, restartJobOnWorkerRestart=whole)
+    times = states.MAX_REPLICA_RESTARTS + states.MAX_JOB_RESTARTS + 1
+
+    def pre_empted() -> tuple[bool, int]:
+        _, worker = store.replicas(queue.cloud.db, number)
+        return worker.state is ReplicaState.RUNNING, worker.restarts
+
+    queue.until(number, states.RUNNING)
+    for done in range(times):
+        until(lambda done=done: pre_empted() == (True, done))
+        queue.runner.strike(number, Replica(1, 0), "preempt")
+    until(lambda: pre_empted() == (True, times))
+    assert queue.state(number) == states.RUNNING
+    row = store.job(queue.cloud.db, number)
+    assert row is not None and row["restarts"] == 0
+    if whole:
+        assert queue.said(number).count("Job is restarted as a whole.") == times
+    queue.release(number)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_a_replica_runs_on_as_many_cpus_as_its_machine_has(queue: Queue) -> None:
+    queue.runner.start()
+    told = []
+    for machine in ("n1-standard-1", "n1-standard-64"):
+        number = queue.submit(1, code="import os; print('CPUs', len(os.sched_getaffinity(0)))", machine=machine)
+        queue.until(number, states.SUCCEEDED)
+        told += [line for line in queue.said(number) if line.startswith("CPUs")]
+    assert told == ["CPUs 1", f"CPUs {len(os.sched_getaffinity(0))}"]
