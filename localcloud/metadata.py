@@ -37,6 +37,7 @@ def variables(cloud: Cloud, number: str) -> dict[str, str]:
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": f"{cloud.base_url}/",
         "API_ENDPOINT_OVERRIDE": cloud.base_url,  # google-cloud-storage's name for it
         "FSSPEC_GS_ENDPOINT_URL": cloud.base_url,
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # else gcsfs asks by gRPC
     }
 
 

@@ -30,6 +30,7 @@ PRIVATE_PREFIXES = (
     "GCE_METADATA_",
     "API_ENDPOINT_OVERRIDE",
     "FSSPEC_",
+    "GCSFS_",
     "LOCALCLOUD_",
     "VIRTUAL_ENV",
     "PYTHON",

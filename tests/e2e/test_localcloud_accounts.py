@@ -266,3 +266,25 @@ def test_a_clock_that_is_set_ends_tokens_but_neither_a_client_nor_the_job(accoun
     account.cloud.command("chaos", "clear")
     account.cloud.jobs.cancel(name=name).execute()
     account.cloud.wait(name)
+
+
+def test_google_s_libraries_in_a_replica_find_the_local_cloud_and_their_account(account: Account) -> None:
+    account.bind()
+    code = (
+        "import gcsfs, json\n"
+        "from google.cloud import storage\n"
+        "bucket = storage.Client().bucket('jobs-bucket')\n"
+        "bucket.blob('by/google').upload_from_string('google')\n"
+        "files = gcsfs.GCSFileSystem()\n"
+        "files.pipe('jobs-bucket/by/gcsfs', b'gcsfs')\n"
+        "try: refused = storage.Client().bucket('other').blob('secret').download_as_bytes().decode()\n"
+        "except Exception as error: refused = str(error)\n"
+        "print(json.dumps({'found': {'listed': files.ls('jobs-bucket/by'),"
+        " 'names': [blob.name for blob in bucket.list_blobs(prefix='by/')], 'refused': refused}}))"
+    )
+    name = account.create(code)
+    answer = found(account, name)
+    assert answer["names"] == ["by/gcsfs", "by/google"]
+    assert answer["listed"] == ["jobs-bucket/by/gcsfs", "jobs-bucket/by/google"]
+    assert "403" in answer["refused"] and "storage.objects.get" in answer["refused"]
+    assert account.cloud.wait(name)["state"] == "JOB_STATE_SUCCEEDED"
