@@ -29,9 +29,8 @@ GROUPS: tuple[Mapping[str, Check], ...] = (
     {"trainer writes": storage.trainer_writes},
     {"packages": storage.packages},
     {"images": storage.images},
-    {"data": data.data, "memory": estimates.memory},
+    {"data": data.data, "memory": estimates.memory, "checkpoint": storage.checkpoint},
     {"disk": estimates.disk},
-    {"checkpoint": storage.checkpoint},
 )
 _MARKS = {OK: "ok", WARNING: "WARNING", ERROR: "ERROR", SKIPPED: "skipped"}
 

@@ -115,14 +115,34 @@ def images(case: Case) -> Finding:
 
 
 def checkpoint(case: Case) -> Finding:
-    """What training begins from: the run's own last checkpoint, if it has one."""
-    if case.run is None:
-        return ok("a new run begins anew")
-    folder = f"{case.outputs.train_dir}/{case.run}"
-    _, name = folder.removeprefix("gs://").split("/", 1)
-    # TensorFlow writes NAME-STEP.index last.
-    found = [re.search(r"-(\d+)\.index$", item["name"]) for item in case.session.objects(f"{name}/")]
-    steps = [int(match[1]) for match in found if match]
-    if not steps:
-        return warning(f"{folder} holds no checkpoint: the run begins anew", "gcloud storage ls " + folder)
-    return ok(f"{folder}: the run goes on from step {max(steps)}")
+    """What training begins from: the run's own last checkpoint, else the one that the configuration names, if it does."""
+    config = case.found.get("config")
+    start = str((config or {}).get("start") or "")
+    if case.run is not None:
+        folder = f"{case.outputs.train_dir}/{case.run}"
+        # TensorFlow writes NAME-STEP.index last.
+        steps = [int(match[1]) for name in _checkpoints(case, folder) if (match := re.search(r"-(\d+)\.index$", name))]
+        if steps:
+            return ok(f"{folder}: the run goes on from step {max(steps)}")
+        if not start:
+            return warning(f"{folder} holds no checkpoint: the run begins anew", "gcloud storage ls " + folder)
+    if start.startswith("gs://"):
+        if not _checkpoints(case, start):
+            return error(f"{start}, which training is to begin from, is no checkpoint", f"gcloud storage ls '{start}*'")
+        return ok(f"a new run begins from {start}")
+    if start:
+        return error(
+            f"{start}: replicas cannot see a path of this machine", "put the checkpoint in the bucket, then `pulumi up`"
+        )
+    return ok("a new run begins anew") if config else skipped("depends on the configuration, which was not looked at")
+
+
+def _checkpoints(case: Case, uri: str) -> list[str]:
+    """The checkpoints that a prefix or a folder of them means, by their index files. Raises GoogleError."""
+    bucket, _, name = uri.rstrip("/").removeprefix("gs://").partition("/")
+    items = case.session.google.pages("storage.objects.list", "items", bucket=bucket, prefix=name)
+    return [
+        item["name"]
+        for item in items
+        if item["name"] == f"{name}.index" or (item["name"].startswith(f"{name}/") and item["name"].endswith(".index"))
+    ]

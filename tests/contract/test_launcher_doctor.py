@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -232,3 +233,27 @@ def test_prices_come_from_the_catalogue(case: Callable[..., Case]) -> None:
     assert (found.date, reason, found.families) == ("2030-01-01", None, {("n1", "core"): 0.031611})
     found, reason = prices.best(case({}).session.google, "2030-01-01")
     assert found == prices.listed() and "could not be read" in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("run", "start", "names", "state", "said"),
+    [
+        (None, None, [], "ok", "a new run begins anew"),
+        ("r", None, ["train/r/ckpt-7.index", "train/r/ckpt-12.index"], "ok", "the run goes on from step 12"),
+        ("r", None, [], "warning", "gs://b/train/r holds no checkpoint"),
+        ("r", "gs://b/start/ckpt-1", ["start/ckpt-1.index"], "ok", "begins from gs://b/start/ckpt-1"),
+        (None, "gs://b/start/ckpt-1", ["start/ckpt-1.index"], "ok", "begins from gs://b/start/ckpt-1"),
+        (None, "gs://b/start", ["start/ckpt-1.index"], "ok", "begins from gs://b/start"),
+        (None, "gs://b/start/ckpt-1", ["start/ckpt-10.index", "start/ckpt-1.data"], "error", "is no checkpoint"),
+        (None, "/home/me/ckpt", [], "error", "replicas cannot see a path of this machine"),
+    ],
+)
+def test_what_training_begins_from(
+    case: Callable[..., Case], run: str | None, start: str | None, names: list[str], state: str, said: str
+) -> None:
+    made = replace(case({"storage.objects.list": (200, {"items": [{"name": name} for name in names]})}), run=run)
+    if run is None:
+        assert storage.checkpoint(made).state == "skipped"  # nobody has looked at the configuration
+    made.found["config"] = {"start": start}
+    found = storage.checkpoint(made)
+    assert found.state == state and said in found.text

@@ -134,7 +134,7 @@ def summary(found: experiment.Experiment) -> dict[str, Any]:
     """The experiment in short.
 
     {classes, steps, batchSize, imageSize [height, width], train and eval {patterns, labelMap}, shuffleBuffer,
-    approximated [{line, name, value, text}]}
+    start (the checkpoint that training begins from, or None), approximated [{line, name, value, text}]}
     """
     data = found.task["train_data"]
     return {
@@ -146,6 +146,7 @@ def summary(found: experiment.Experiment) -> dict[str, Any]:
         "shuffleBuffer": data.get("shuffle_buffer_size"),
         "train": _reader(found.train),
         "eval": _reader(found.evaluation),
+        "start": found.start.path if found.start else None,
         "approximated": [
             {"line": note.line, "name": note.name, "value": note.value, "text": note.text} for note in found.approximations
         ],
