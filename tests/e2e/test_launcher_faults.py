@@ -220,16 +220,14 @@ def test_a_job_in_another_region_is_at_hand_like_any_other(stage: Stage, elsewhe
     number = told["job"]
     rows = json.loads(stage.run("jobs", "list", "--format", "json", check=True, **way).stdout)
     assert [(row["run"], row["region"]) for row in rows if row["run"] == "abroad"] == [("abroad", "us-central1")]
-    for name in ("abroad", number):
-        shown = json.loads(stage.run("jobs", "show", name, "--format", "json", check=True, **way).stdout)
-        assert shown["job"] == number
-        assert stage.run("jobs", "logs", name, check=True, **way).returncode == 0
-        assert stage.run("open", name, "--print", check=True, **way).stdout
+    shown = json.loads(stage.run("jobs", "show", number, "--format", "json", check=True, **way).stdout)
+    assert (shown["job"], shown["run"]) == (number, "abroad")
+    assert stage.run("jobs", "logs", "abroad", check=True, **way).returncode == 0
+    assert stage.run("open", "abroad", "--print", check=True, **way).stdout
     again = json.loads(stage.run(*launch, check=True, **way).stdout)  # nobody says where to look
     assert again["job"] == number
     cancelled = json.loads(stage.run("jobs", "cancel", "abroad", "--format", "json", check=True, **way).stdout)
     assert (cancelled["job"], cancelled["state"]) == (number, "CANCELLED")
-    assert stage.run("jobs", "wait", number, **way).returncode == 1
     assert stage.run("jobs", "delete", number, check=True, **way).returncode == 0
     assert f"no job {number} in projects/" in stage.run("jobs", "show", number, **way).stderr
 
