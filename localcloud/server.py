@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, unquote
 import uvicorn
 import uvloop
 from anyio.to_thread import current_default_thread_limiter, run_sync
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -166,7 +167,8 @@ class _Api:
             raise chaos.HangUp
         if isinstance(answer, Response):
             return answer
-        return JSONResponse(masks.select(answer, params["fields"]) if params.get("fields") else answer)
+        cut = masks.select(answer, params["fields"]) if params.get("fields") else answer
+        return Response(to_json(cut), media_type="application/json")  # several times as quick as Python's own
 
     async def _sign_in(self, request: Request) -> Response:
         """`{"url"}`: a link that opens the pages, or that of the `job` that the body names, in a browser, once."""
