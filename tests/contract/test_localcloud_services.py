@@ -90,7 +90,9 @@ def test_services(local_cloud: LocalCloud) -> None:
         pageSize=200,
         fields="services/name,nextPageToken",
     )
-    assert {item["name"] for item in listed["services"]} == {f"projects/{NUMBER}/services/{name}" for name in names}
+    assert all(item.keys() == {"name"} for item in listed["services"])
+    # other tests of this local cloud have switched on others
+    assert {item["name"] for item in listed["services"]} >= {f"projects/{NUMBER}/services/{name}" for name in names}
     paged = local_cloud.call("serviceusage.services.list", parent=PROJECT, filter="state:ENABLED", pageSize=1)
     rest = local_cloud.call(
         "serviceusage.services.list", parent=PROJECT, filter="state:ENABLED", pageToken=paged["nextPageToken"]
