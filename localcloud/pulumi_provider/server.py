@@ -63,6 +63,7 @@ class Provider(ResourceProviderServicer):
 
     def __init__(self, version: str) -> None:
         self.version = version
+        self.project = os.environ.get("GOOGLE_PROJECT", "")
 
     Handshake = Parameterize = GetSchema = GetMapping = GetMappings = Call = Construct = Attach = unimplemented
 
@@ -76,6 +77,7 @@ class Provider(ResourceProviderServicer):
         return proto.DiffResponse(changes=proto.DiffResponse.DIFF_NONE)
 
     def Configure(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.project = from_struct(request.args).get("project") or self.project
         return proto.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -88,7 +90,10 @@ class Provider(ResourceProviderServicer):
     @reported
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
         _, kind = kind_of(request.urn)
-        inputs, failures = check(kind, from_struct(request.news))
+        given = from_struct(request.news)
+        if "project" in kind.fields and self.project and given.get("project") is None:
+            given["project"] = self.project  # as the real provider: of `gcp:project`, else of the environment
+        inputs, failures = check(kind, given)
         return proto.CheckResponse(
             inputs=to_struct(inputs), failures=[proto.CheckFailure(property=name, reason=reason) for name, reason in failures]
         )

@@ -66,7 +66,8 @@ def declared(prefix: str) -> list[dict[str, Any]]:
                     ],
                 },
             ),
-            ("account", "serviceaccount.Account", {"project": P, "account_id": f"{prefix}-account", "display_name": "One"}),
+            # (the project of this one is the environment's)
+            ("account", "serviceaccount.Account", {"account_id": f"{prefix}-account", "display_name": "One"}),
             ("use", "serviceaccount.IAMMember", {"service_account_id": account, "role": "roles/viewer", "member": MEMBER}),
             ("read", "storage.BucketIAMMember", {"bucket": f"{prefix}-bucket", "role": "roles/viewer", "member": MEMBER}),
             (
