@@ -149,7 +149,9 @@ def evaluate(
         return _print_rows(resolved.rows, form)
     if dry_run:
         return _print_request(resolved.job)
-    _require_checkpoint(session, run)
+    program = resolved.job.pools[0].program or resolved.job.program
+    if "--continuous" not in program.args:  # which awaits the first one
+        _require_checkpoint(session, run)
     _upload(session, local)
     launched = runs.launch(session, resolved.job, _say)
     with_config = f" --config {config}" if config else ""

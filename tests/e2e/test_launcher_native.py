@@ -164,6 +164,13 @@ def test_an_evaluation_is_ruled_like_a_training(stage: Stage) -> None:
     assert refused.returncode == 2
     assert "native.yaml:3: workerPools[1]: an evaluation runs on one machine" in refused.stderr
 
+    (stage.folder / "next.yaml").write_text("args: [--continuous]\n")
+    early = stage.run(
+        "eval", "--run", "not-yet", "--config", "next.yaml", "--detach"
+    )  # next to a training without a checkpoint
+    assert early.returncode == 0, early.stderr
+    assert "holds no checkpoint to evaluate" in stage.run("eval", "--run", "never").stderr
+
     image = "us-central1-docker.pkg.dev/p/r/trainer@sha256:" + 64 * "0"
     for command in (("train", "--config", "native.yaml"), ("eval", *run)):
         for given, who in (((), "$ODCLOUD_IMAGE"), (("--image", image), "--image")):
