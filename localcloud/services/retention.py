@@ -12,6 +12,7 @@ from typing import Any
 
 from localcloud.api import ApiError, invalid
 from localcloud.cloud import Cloud, rfc3339
+from localcloud.moments import micros_of
 from localcloud.storage.objects import StoredObject
 
 
@@ -60,7 +61,10 @@ def check_own_retention(
         raise invalid("The bucket must have object retention enabled (enableObjectRetention when it is made).")
     if new and (new.get("mode") not in ("Locked", "Unlocked") or not new.get("retainUntilTime")):
         raise invalid("retention must have a mode (Locked or Unlocked) and a retainUntilTime.")
-    left, wanted = _own(before), _own(after)
+    try:
+        left, wanted = _own(before), _own(after)
+    except ValueError as error:
+        raise invalid(f"retention.retainUntilTime: {error}.", field_path="retention.retainUntilTime") from error
     if not old or left is None or left <= cloud.now():
         return
     locked = old["mode"] == "Locked"
@@ -78,4 +82,4 @@ def check_policy_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 
 def _own(metadata: Mapping[str, Any]) -> datetime | None:
     until = (metadata.get("retention") or {}).get("retainUntilTime")
-    return datetime.fromisoformat(until.upper().replace("Z", "+00:00")) if until else None
+    return datetime.fromtimestamp(micros_of(until) / 1_000_000, timezone.utc) if until else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import gzip
 import hashlib
 import os
 import time
@@ -382,3 +383,72 @@ def test_absent_bucket(local_cloud: LocalCloud) -> None:
     assert "bucket does not exist" in error_message(answer, 404)
     assert "bucket does not exist" in local_cloud.refusal(404, "storage.objects.list", bucket="absent")
     assert "bucket does not exist" in local_cloud.refusal(404, "storage.objects.get", bucket="absent", object="a")
+
+
+def test_retention_of_an_object(local_cloud: LocalCloud) -> None:
+    name = "object-retention"
+    local_cloud.call("storage.buckets.insert", {"name": name}, project=PROJECT, enableObjectRetention=True)
+    local_cloud.upload(name, "x", b"x")
+
+    def retain(until: str | None, mode: str = "Unlocked") -> dict[str, Any]:
+        return {"retention": {"mode": mode, "retainUntilTime": until}}
+
+    local_cloud.refusal(400, "storage.objects.patch", retain("2999-99-01T00:00:00Z"), bucket=name, object="x")
+    for until in ("2999-01-01T00:00:00.123456789Z", "2999-01-01T00:00:00.5+02:00", "2999-01-02t00:00:00z"):
+        local_cloud.call("storage.objects.patch", retain(until), bucket=name, object="x", overrideUnlockedRetention=True)
+        assert "retention" in local_cloud.refusal(403, "storage.objects.delete", bucket=name, object="x")
+    local_cloud.call("storage.objects.patch", retain("2999-01-03T00:00:00Z", "Locked"), bucket=name, object="x")
+    less = retain("2999-01-01T00:00:00Z", "Locked")
+    local_cloud.refusal(403, "storage.objects.patch", less, bucket=name, object="x", overrideUnlockedRetention=True)
+    local_cloud.call("storage.buckets.insert", {"name": f"{name}-off"}, project=PROJECT)
+    local_cloud.upload(f"{name}-off", "x", b"x")
+    message = local_cloud.refusal(
+        400, "storage.objects.patch", retain("2999-01-01T00:00:00Z"), bucket=f"{name}-off", object="x"
+    )
+    assert "enableObjectRetention" in message
+
+
+def test_globs_and_trailing_delimiters(local_cloud: LocalCloud, bucket: str) -> None:
+    for name in ("a.txt", "b/c.txt", "b/d[1].txt", "e-", "e-f"):
+        local_cloud.upload(bucket, name, b"x")
+
+    def listed(**params: Any) -> tuple[list[str], list[str]]:
+        names: list[str] = []
+        prefixes: list[str] = []
+        token: dict[str, str] = {}
+        while True:
+            page = local_cloud.call("storage.objects.list", bucket=bucket, maxResults=1, **params, **token)
+            names += [item["name"] for item in page.get("items", [])]
+            prefixes += page.get("prefixes", [])
+            if "nextPageToken" not in page:
+                return names, prefixes
+            token = {"pageToken": page["nextPageToken"]}
+
+    assert listed(matchGlob="*") == (["a.txt", "e-", "e-f"], [])
+    assert listed(matchGlob="**/*.txt") == (["b/c.txt", "b/d[1].txt"], [])
+    assert listed(matchGlob=r"b/d\[1\].txt") == (["b/d[1].txt"], [])
+    assert listed(matchGlob="{a,b/c}.txt") == (["a.txt", "b/c.txt"], [])
+    assert listed(matchGlob="[!a-d]*") == (["e-", "e-f"], [])
+    assert listed(matchGlob="*", delimiter="/") == (["a.txt", "e-", "e-f"], ["b/"])
+    assert listed(matchGlob="x*") == ([], [])
+    assert listed(delimiter="-", includeTrailingDelimiter=True) == (["a.txt", "b/c.txt", "b/d[1].txt", "e-"], ["e-"])
+    for glob in ("{a", "[z-a]"):
+        assert "glob" in local_cloud.refusal(400, "storage.objects.list", bucket=bucket, matchGlob=glob)
+    assert "delimiter" in local_cloud.refusal(400, "storage.objects.list", bucket=bucket, matchGlob="*", delimiter="-")
+
+
+def test_gzip_goes_out_unpacked_to_who_cannot_unpack(local_cloud: LocalCloud, bucket: str) -> None:
+    plain = b"loss 1.23\n" * 500_000
+    packed = gzip.compress(plain)
+    local_cloud.upload(bucket, "x", packed, contentEncoding="gzip")
+    answer = local_cloud.download(bucket, "x", **{"Accept-Encoding": "identity", "Range": "bytes=0-9"})
+    assert answer.status_code == 200 and answer.content == plain and "Content-Encoding" not in answer.headers
+    raw = local_cloud.request(
+        "GET", f"/storage/v1/b/{bucket}/o/x?alt=media", headers={"Accept-Encoding": "gzip", "Range": "bytes=0-9"}, stream=True
+    ).raw
+    assert raw.headers["Content-Encoding"] == "gzip" and raw.read(decode_content=False) == packed[:10]
+    local_cloud.call("storage.objects.patch", {"cacheControl": "no-transform"}, bucket=bucket, object="x")
+    untouched = local_cloud.request(
+        "GET", f"/storage/v1/b/{bucket}/o/x?alt=media", headers={"Accept-Encoding": "identity"}, stream=True
+    ).raw
+    assert untouched.read(decode_content=False) == packed
