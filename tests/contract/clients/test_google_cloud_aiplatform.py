@@ -6,6 +6,7 @@ import io
 import tarfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,6 +91,17 @@ def test_a_job_fails_and_another_is_cancelled(library: Any, staging: str) -> Non
         time.sleep(0.1)
     with pytest.raises(BadRequest, match="machine_type"):
         library.CustomJob("wrong", [{"machine_spec": {}, "replica_count": 1}]).submit()
+
+
+def test_a_script_is_packed_uploaded_and_run(local_cloud: LocalCloud, library: Any, tmp_path: Path) -> None:
+    script = tmp_path / "task.py"
+    script.write_text("import sys\nprint('script', sys.argv[1:])\n")
+    machine = {"container_uri": IMAGE, "machine_type": "n1-standard-4"}
+    job = library.CustomJob.from_local_script("script", str(script), args=["--x=1"], **machine)
+    job.run(sync=True)
+    log = f'resource.labels.job_id="{job.name}" AND textPayload:script'
+    found = local_cloud.call("logging.entries.list", {"resourceNames": ["projects/odcloud-local"], "filter": log}, version="v2")
+    assert [entry["textPayload"] for entry in found["entries"]] == ["script ['--x=1']"]
 
 
 def test_the_client_below_it(local_cloud: LocalCloud, library: Any) -> None:
