@@ -121,7 +121,6 @@ def _passed_on(group: click.Group, name: str, module: str, text: str, *first: st
 
 
 _passed_on(odcloud, "local", "localcloud", "The local cloud: start, stop, status, env, reset, chaos.")
-_passed_on(odcloud, "config", "trainer.config", "Check, explain or convert a pipeline configuration.")
 
 
 @odcloud.command(short_help="Make a stack: write Pulumi.STACK.yaml from a few answers.")
@@ -183,6 +182,19 @@ def data_push(folder: Path, destination: str | None, stack: str | None, form: st
     from launcher import push
 
     return push.push(folder, destination, stack, form)
+
+
+@odcloud.command(
+    "config",
+    help="Check, explain or convert a pipeline configuration.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def pipeline_config(arguments: tuple[str, ...]) -> int:
+    from launcher import datafiles
+
+    return datafiles.with_fetched("trainer.config", arguments)
 
 
 def _old_command(name: str) -> None:

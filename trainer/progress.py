@@ -86,9 +86,12 @@ class Progress:
     def update(self, step: int, loss: float | None = None) -> None:
         """step: the global step reached; loss: that step's, None where training begins or resumes."""
         with self._lock:
+            first = self._loss is None and loss is not None
             self._step = step
             self._loss = loss
             self._rate.add(time.monotonic(), step)
+        if first and not self._silent:  # at once: the wait for it is long
+            self._report()
 
     def steps_per_second(self) -> float | None:
         with self._lock:
