@@ -12,6 +12,9 @@ from trainer.errors import InputError
 from trainer.protos import label_map_pb2
 
 
+_LONGEST = 200  # characters of the parser's words, which repeat what they are about
+
+
 def read(path: str) -> dict[int, str]:
     """Reads {id: name}, in order of id. A `display_name`, where given, is the name: that is its purpose.
 
@@ -84,7 +87,8 @@ def _reason(error: text_format.ParseError) -> str:
     text = str(error).splitlines()[0]
     line, column = error.GetLine(), error.GetColumn()
     prefix = f"{line}:{column} : " if column else f"{line} : "
-    return text.removeprefix(prefix)
+    text = text.removeprefix(prefix)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 @dataclass
