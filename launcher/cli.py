@@ -197,6 +197,25 @@ def pipeline_config(arguments: tuple[str, ...]) -> int:
     return datafiles.with_fetched("trainer.config", arguments)
 
 
+@odcloud.command(short_help="Export a run's last checkpoint as a SavedModel.")
+@click.argument("source", metavar="RUN|CHECKPOINT_DIR")
+@click.argument("destination", metavar="DEST")
+@click.option("--label-map", metavar="FILE", help="The label map; by default the one that the configuration names.")
+@stack_option
+@format_option
+def export(source: str, destination: str, label_map: str | None, stack: str | None, form: str) -> int:
+    """Export the last checkpoint of a run, or of a folder (here or gs://…), as a SavedModel.
+
+    It takes image tensors, encoded images and tf.Examples, and has the label map inside.
+    """
+    from launcher import export as room
+
+    return room.export(source, destination, label_map, stack, form)
+
+
+_passed_on(odcloud, "predict", "trainer.predict", "Detect objects in image files with an exported model, and draw them.")
+
+
 def _old_command(name: str) -> None:
     """Adds gcloud's old command, whose many flags are read (and imported) only when it is called."""
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}

@@ -35,7 +35,7 @@ def with_fetched(module: str, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="odcloud-data-") as name:
         google = Google("us-central1")
         for uri in uris:
-            _fetch(google, uri, Path(name))
+            fetch(google, uri, Path(name))
         return subprocess.run(command, env={**os.environ, "GCS_ROOT": name}, check=False).returncode
 
 
@@ -44,7 +44,7 @@ def _is_mounted(uri: str) -> bool:
     return (root / uri.removeprefix(_SCHEME).partition("/")[0]).is_dir()
 
 
-def _fetch(google: Google, uri: str, root: Path) -> None:
+def fetch(google: Google, uri: str, root: Path) -> None:
     """Downloads an object, the objects of a folder (not of those below), or those that a pattern matches."""
     bucket, _, path = uri.removeprefix(_SCHEME).partition("/")
     path = path.rstrip("/")

@@ -81,6 +81,11 @@ class Detector:
             raise InputError(f"{checkpoint}: cannot be read: {str(error.message).splitlines()[0][:200]}") from error
         status.expect_partial()
 
+    @property
+    def model(self) -> Any:
+        """With the checkpoint's weights."""
+        return self._model
+
     def detect(self, limit: int | None) -> Iterator[Annotated]:
         """Detections on the held-out images, in the order of `read_images`, boxes in pixels of the original images."""
         data = self._task.task_config.validation_data

@@ -39,6 +39,10 @@ class Project:
         self.shell(f"odcloud local start --port {port}")
         self.environment |= json.loads(self.shell("odcloud local env --format json"))
 
+    @property
+    def bucket(self) -> str:
+        return str(json.loads(self.shell("pulumi stack output --json"))["bucket"])
+
     def shell(self, script: str) -> str:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
@@ -91,3 +95,14 @@ def test_a_converted_dataset_is_provisioned_and_trained_on(project: Project) -> 
     assert {"dog", "cat"} <= set(report["per_class"]) == set(report["per_class_voc"]["VOC07"])
     assert {"AP50", "VOC07", "VOC10"} <= set(report["metrics"])
     assert {"precisionRecall", "confusion"} <= set(report["files"]) and report["cost"].startswith("$")
+    # Looking at it, and using it: the run is named, its checkpoint, configuration and label map come from the bucket.
+    found = json.loads(project.shell("odcloud data inspect voc --pipeline-config voc.config --samples 0 --format json"))
+    assert not [check for check in found["checks"] if check["state"] == "error"]
+    assert json.loads(project.shell("odcloud data push voc --format json"))["sent"] == [
+        f"gs://{project.bucket}/data/dataset.json"  # the rest is what pulumi up has uploaded
+    ]
+    made = json.loads(project.shell(f"odcloud export {RUN} model --format json"))
+    assert made["step"] == 6 and (root / "model/assets/label_map.pbtxt").is_file()
+    image = next((root / "VOCdevkit").rglob("*.jpg"))
+    predicted = json.loads(project.shell(f"odcloud predict model {image} --min-score 0 --format json"))["images"][0]
+    assert (predicted["width"], predicted["height"]) == (60, 40) and (root / predicted["drawn"]).is_file()

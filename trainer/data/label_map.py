@@ -11,7 +11,6 @@ from trainer import files
 from trainer.errors import InputError
 from trainer.protos import label_map_pb2
 
-
 _LONGEST = 200  # characters of the parser's words, which repeat what they are about
 
 

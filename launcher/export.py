@@ -1,0 +1,63 @@
+"""`odcloud export`: fetches a run's last checkpoint and what belongs to it, and hands them to the trainer's export."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher import runs
+from launcher.datafiles import fetch
+from launcher.errors import UserError
+from launcher.google import Google, GoogleError
+from launcher.session import connect
+
+
+def export(source: str, destination: str, label_map: str | None, stack: str | None, form: str) -> int:
+    """The command; the exit code of `python -m trainer.export`. Raises UserError, GoogleError."""
+    options = [f"--output={destination}", f"--format={form}", *([f"--label_map={label_map}"] if label_map else [])]
+    if not source.startswith("gs://") and (Path(source).is_dir() or os.sep in source):
+        return _run([f"--checkpoint_dir={source}", *options], {})
+    if source.startswith("gs://"):
+        google, uri = Google("us-central1"), source.rstrip("/")
+    else:
+        runs.check_id(source)
+        session = connect(stack)
+        google, uri = session.google, f"{session.outputs.train_dir}/{source}"
+    with tempfile.TemporaryDirectory(prefix="odcloud-export-") as name:
+        _fetch(google, uri, Path(name), with_labels=label_map is None)
+        return _run([f"--checkpoint_dir={uri}", *options], {"GCS_ROOT": name})
+
+
+def _run(options: Sequence[str], environment: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "trainer.export", *options]
+    return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
+
+
+def _fetch(google: Google, uri: str, mount: Path, with_labels: bool) -> None:
+    """The last checkpoint's files, the configuration and its label maps. Raises UserError."""
+    bucket, _, folder = uri.removeprefix("gs://").partition("/")
+    texts = {}
+    for name in ("checkpoint", "pipeline.config"):
+        try:
+            content = google.download(bucket, f"{folder}/{name}")
+        except GoogleError as error:
+            if error.status == 404:
+                raise UserError(f"{uri}/{name}: is not there; has the run been trained? (odcloud jobs list)") from error
+            raise
+        path = mount / bucket / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        texts[name] = content.decode("utf-8", "replace")
+    last = re.search(r'^model_checkpoint_path: "([^"/]+)"', texts["checkpoint"], re.M)
+    if not last:
+        raise UserError(f"{uri}/checkpoint: does not name the last checkpoint as TensorFlow writes it")
+    wanted = [f"{uri}/{last[1]}.*"]
+    if with_labels:
+        wanted += dict.fromkeys(re.findall(r'label_map_path\s*:\s*["\']?(gs://[^\s"\']+)', texts["pipeline.config"]))
+    for each in wanted:
+        fetch(google, each, mount)

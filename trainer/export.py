@@ -1,0 +1,104 @@
+"""Exports the last checkpoint as a SavedModel with serving signatures and its label map: `odcloud export`.
+
+`python -m trainer.export --checkpoint_dir=DIR --output=DIR [--pipeline_config_path=FILE] [--label_map=FILE]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from trainer import paths, runtime
+from trainer.data import label_map
+from trainer.errors import InputError
+
+CONFIG = "pipeline.config"
+LABEL_MAP = "label_map.pbtxt"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `odcloud export --help` shows the usage")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="odcloud export", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--checkpoint_dir", required=True, metavar="DIR", help="where training keeps its checkpoints")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--pipeline_config_path", metavar="FILE", help="default: the one in the checkpoints' folder")
+    parser.add_argument("--label_map", metavar="FILE", help="default: the one that the configuration names")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    try:
+        options = parser.parse_args(arguments)
+        made = export(options.checkpoint_dir, options.output, options.pipeline_config_path, options.label_map)
+    except InputError as error:
+        print(f"odcloud: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("odcloud: interrupted", file=sys.stderr)
+        return 130
+    if options.format == "json":
+        print(json.dumps(made))
+        return 0
+    print(f"{made['output']}: the model of step {made['step']}, {made['classes']} classes, images of any size")
+    for kind, name in made["signatures"].items():
+        print(f"  {name:17} {kind}")
+    print(f"Try it: odcloud predict {made['output']} IMAGE")
+    return 0
+
+
+def export(checkpoint_dir: str, output: str, config_path: str | None = None, labels: str | None = None) -> dict[str, Any]:
+    """Makes the folder `output`, whole or not at all; returns what it holds.
+
+    Raises InputError: no checkpoint, configuration or label map; a checkpoint of another model; the folder is there already.
+    """
+    target = Path(output)
+    if "://" in output:
+        raise InputError(f"{output}: must be a local folder; `odcloud data push` uploads one")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{output}: is there already; name another folder, or remove it")
+    runtime.prepare()
+    from trainer.config import experiment
+
+    folder = paths.resolve(checkpoint_dir)
+    wanted = experiment.read(config_path or paths.join(folder, CONFIG))
+    names = label_map.read(paths.resolve(labels or wanted.evaluation.label_map))
+    from trainer import detection, garden, serving, training
+
+    runtime.quiet_logging()
+    checkpoint = training.last_checkpoint(folder)
+    if checkpoint is None:
+        raise InputError(f"{checkpoint_dir}: no checkpoint there to export; name the folder that training wrote to")
+    task = garden.build_task(wanted, [], [])
+    module = serving.build(task, detection.Detector(task, checkpoint).model)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="odcloud-export-") as name:
+            asset = Path(name, LABEL_MAP)
+            asset.write_text(label_map.render(names), encoding="utf-8")
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            serving.save(module, asset, partial)
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error.strerror or error}; name another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {
+        "output": output,
+        "step": training.step_of(checkpoint),
+        "classes": len(names),
+        "signatures": serving.SIGNATURES,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
