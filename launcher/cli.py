@@ -207,6 +207,10 @@ def export(source: str, destination: str, label_map: str | None, stack: str | No
     """Export the last checkpoint of a run, or of a folder (here or gs://…), as a SavedModel.
 
     It takes image tensors, encoded images and tf.Examples, and has the label map inside.
+
+    \b
+      odcloud export object_detection_1511212800 model
+      odcloud predict model photo.jpg
     """
     from launcher import export as room
 
