@@ -42,14 +42,15 @@ def _fetch(google: Google, uri: str, mount: Path, with_labels: bool) -> None:
     """The last checkpoint's files, the configuration and its label maps. Raises UserError."""
     bucket, _, folder = uri.removeprefix("gs://").partition("/")
     texts = {}
-    for name in ("checkpoint", "pipeline.config"):
-        try:
-            content = google.download(bucket, f"{folder}/{name}")
-        except GoogleError as error:
-            if error.status == 404:
-                raise UserError(f"{uri}/{name}: is not there; has the run been trained? (odcloud jobs list)") from error
-            raise
-        path = mount / bucket / folder / name
+    for name, other in (("checkpoint", None), ("pipeline.config", "pipeline.yaml")):
+        content = _download(google, bucket, f"{folder}/{name}")
+        if content is None and other:
+            content = _download(google, bucket, f"{folder}/{other}")
+            path = mount / bucket / folder / other
+        else:
+            path = mount / bucket / folder / name
+        if content is None:
+            raise UserError(f"{uri}/{name}: is not there; has the run been trained? (odcloud jobs list)")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         texts[name] = content.decode("utf-8", "replace")
@@ -61,3 +62,13 @@ def _fetch(google: Google, uri: str, mount: Path, with_labels: bool) -> None:
         wanted += dict.fromkeys(re.findall(r'label_map_path\s*:\s*["\']?(gs://[^\s"\']+)', texts["pipeline.config"]))
     for each in wanted:
         fetch(google, each, mount)
+
+
+def _download(google: Google, bucket: str, name: str) -> bytes | None:
+    """The object's bytes; None when it is not there. Raises GoogleError."""
+    try:
+        return google.download(bucket, name)
+    except GoogleError as error:
+        if error.status == 404:
+            return None
+        raise

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainer import paths, runtime
+from trainer import files, paths, runtime
 from trainer.data import label_map
 from trainer.errors import InputError
 
-CONFIG = "pipeline.config"
+CONFIGS = ("pipeline.config", "pipeline.yaml")
+"""What training keeps beside its checkpoints, one of them."""
 LABEL_MAP = "label_map.pbtxt"
 
 
@@ -67,7 +68,9 @@ def export(checkpoint_dir: str, output: str, config_path: str | None = None, lab
     from trainer.config import experiment
 
     folder = paths.resolve(checkpoint_dir)
-    wanted = experiment.read(config_path or paths.join(folder, CONFIG))
+    beside = [paths.join(folder, name) for name in CONFIGS]
+    kept = next((path for path in beside if files.read(path) is not None), beside[0])
+    wanted = experiment.read(config_path or kept)
     names = label_map.read(paths.resolve(labels or wanted.evaluation.label_map))
     from trainer import detection, garden, serving, training
 
@@ -75,7 +78,7 @@ def export(checkpoint_dir: str, output: str, config_path: str | None = None, lab
     checkpoint = training.last_checkpoint(folder)
     if checkpoint is None:
         raise InputError(f"{checkpoint_dir}: no checkpoint there to export; name the folder that training wrote to")
-    task = garden.build_task(wanted, [], [])
+    task = garden.build_task(wanted, [[] for _ in wanted.train.patterns], [])
     module = serving.build(task, detection.Detector(task, checkpoint).model)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

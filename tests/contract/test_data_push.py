@@ -16,6 +16,7 @@ from conftest import LocalCloud
 
 from trainer.data.__main__ import main as data_command
 
+ROOT = Path(__file__).parents[2]
 BUCKET = "pushed"
 MiB = 1 << 20
 
@@ -40,15 +41,17 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def start(cloud: LocalCloud, *words: object) -> subprocess.Popen[str]:
+def start(
+    cloud: LocalCloud, *words: object, group: str = "data", cwd: Path | None = None, **more: str
+) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CLOUDSDK_", "GOOGLE_"))}
     env = {
         **kept,
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{cloud.url}/",
         "GOOGLE_OAUTH_ACCESS_TOKEN": (cloud.home / "token").read_text(),
     }
-    command = [sys.executable, "-m", "launcher.cli", "data", *map(str, words)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "launcher.cli", group, *map(str, words)]
+    return subprocess.Popen(command, cwd=cwd, env={**env, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def run(cloud: LocalCloud, *words: object, code: int = 0) -> tuple[str, str]:
@@ -142,3 +145,36 @@ def test_what_was_pushed_can_be_inspected_and_checked(local_cloud: LocalCloud, t
     assert json.loads(out)["records"] == 8
     _, err = run(local_cloud, "inspect", f"gs://{BUCKET}/nothing", code=2)
     assert f"gs://{BUCKET}/nothing: nothing is there" in err
+
+
+def test_export_fetches_the_last_checkpoint_and_what_belongs_to_it(local_cloud: LocalCloud, tmp_path: Path) -> None:
+    """What the trainer's export is given, seen by a program in its place; the real one runs in tests/e2e."""
+    label_map = f"gs://{BUCKET}/exported/data/label_map.pbtxt"
+    files = {
+        "train/r/checkpoint": b'model_checkpoint_path: "ckpt-20"\nall_model_checkpoint_paths: "ckpt-10"\n',
+        "train/r/pipeline.config": f"train_input_reader {{ label_map_path: '{label_map}' }}".encode(),
+        "train/r/events.out.tfevents.1.host": b"events",
+        "data/label_map.pbtxt": b"item { id: 1 name: 'dog' }",
+        **{f"train/r/ckpt-{step}.{part}": b"x" for step in (10, 20) for part in ("index", "data-00000-of-00001")},
+    }
+    for name, content in files.items():
+        local_cloud.upload(BUCKET, f"exported/{name}", content)
+    stub = tmp_path / "stub/trainer"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("")
+    (stub / "export.py").write_text(
+        "import json, os, pathlib, sys\n"
+        "root = pathlib.Path(os.environ['GCS_ROOT'])\n"
+        "print(json.dumps([sys.argv[1:], sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file())]))\n"
+    )
+    uri = f"gs://{BUCKET}/exported/train/r"
+    process = start(local_cloud, uri, tmp_path / "model", group="export", cwd=tmp_path, PYTHONPATH=str(stub.parent))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    given, fetched = json.loads(out)
+    assert given == [f"--checkpoint_dir={uri}", f"--output={tmp_path / 'model'}", "--format=text"]
+    kept = ("checkpoint", "ckpt-20.data-00000-of-00001", "ckpt-20.index", "pipeline.config")
+    assert fetched == [f"{BUCKET}/exported/data/label_map.pbtxt", *(f"{BUCKET}/exported/train/r/{name}" for name in kept)]
+    process = start(local_cloud, f"gs://{BUCKET}/exported/train/none", tmp_path / "model", group="export")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "train/none/checkpoint: is not there; has the run been trained?" in err
