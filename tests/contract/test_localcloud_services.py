@@ -12,9 +12,9 @@ NUMBER = "100000000001"
 
 
 def test_service_account_lifecycle(local_cloud: LocalCloud) -> None:
-    body = {"accountId": "trainer", "serviceAccount": {"displayName": "Trainer"}}
+    body = {"accountId": "lifecycle", "serviceAccount": {"displayName": "Trainer"}}
     created = local_cloud.call("iam.projects.serviceAccounts.create", body, name=PROJECT)
-    assert created["email"] == "trainer@odcloud-local.iam.gserviceaccount.com" and created["displayName"] == "Trainer"
+    assert created["email"] == "lifecycle@odcloud-local.iam.gserviceaccount.com" and created["displayName"] == "Trainer"
     name = created["name"]
     assert "already exists" in local_cloud.refusal(409, "iam.projects.serviceAccounts.create", body, name=PROJECT)
     assert local_cloud.call("iam.projects.serviceAccounts.get", name=name) == created
@@ -40,7 +40,7 @@ def test_service_account_lifecycle(local_cloud: LocalCloud) -> None:
     assert local_cloud.call("iam.projects.serviceAccounts.testIamPermissions", asked, resource=name) == asked
 
     assert local_cloud.call("iam.projects.serviceAccounts.delete", name=name) == {}
-    assert "trainer@" in local_cloud.refusal(404, "iam.projects.serviceAccounts.get", name=name)
+    assert "lifecycle@" in local_cloud.refusal(404, "iam.projects.serviceAccounts.get", name=name)
     bad = {"accountId": "X"}
     assert "6 to 30" in local_cloud.refusal(400, "iam.projects.serviceAccounts.create", bad, name=PROJECT)
 
