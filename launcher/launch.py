@@ -173,7 +173,8 @@ def _require_checkpoint(session: Session, run: str) -> None:
     if any(item["name"].endswith(".index") for item in session.objects(prefix)):
         return
     raise UserError(
-        f"{folder} holds no checkpoint to evaluate; train it (odcloud train --run {run}), or name another run with --run"
+        f"{folder} holds no checkpoint to evaluate; train it "
+        f"(odcloud train --config JOB.yaml --run {run}), or name another run with --run"
     )
 
 

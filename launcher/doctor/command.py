@@ -106,5 +106,9 @@ def _text(found: Mapping[str, Finding]) -> str:
         if one.fix:
             lines.append(f"{'':<8} {'':<{width}}  mend it: {one.fix}")
     counts = {state: sum(one.state == state for one in found.values()) for state in _MARKS}
-    lines.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    lines.append(", ".join(f"{count} {_counted(state, count)}" for state, count in counts.items() if count))
     return "\n".join(lines)
+
+
+def _counted(state: str, count: int) -> str:
+    return f"{state}s" if count > 1 and state in (WARNING, ERROR) else state
