@@ -95,7 +95,7 @@ def tensorboard(run: str | None, port: int, stack: str | None) -> int:
         _say(f"run {run} has left no events yet; they are shown when they come")
     options = ["--logdir", str(folder), "--port", str(port), "--reload_interval", str(REFRESH), "--load_fast", "false"]
     # What TensorFlow and pkg_resources say of themselves at each start is not for the user of this command.
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore", **os.environ}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore", **os.environ}
     board = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *options], env=quiet, start_new_session=True)
 
     def end(number: int, _: FrameType | None) -> None:
