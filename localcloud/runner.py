@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import queue
 import signal
 import threading
@@ -113,14 +114,11 @@ class JobRunner:
 
     def _expire_waiting(self) -> None:
         """End the jobs that have waited for longer than they wanted to."""
-        for number, need in list(self._waiting):
-            row = store.job(self._cloud.db, number)
-            waited = self._cloud.now().timestamp() - micros_of(row["create_time"]) / 1e6 if row is not None else 0.0
-            if row is None or waited <= states.longest_wait(json.loads(row["body"])["jobSpec"].get("scheduling", {})):
-                continue
+        now = self._cloud.now().timestamp()
+        for number, need in [waiting for waiting in self._waiting if waiting[1].expires < now]:
             with self._cloud.db.transaction():
                 if store.advance(self._cloud.db, number, (states.QUEUED,), states.EXPIRED, rfc3339(self._cloud.now())):
-                    message = f"The job waited for {waited:.0f} seconds, longer than its scheduling.maxWaitDuration."
+                    message = "The job waited for longer than its scheduling.maxWaitDuration."
                     error = {"code": states.CODE_DEADLINE_EXCEEDED, "message": message}
                     store.end_job(self._cloud.db, number, states.EXPIRED, error, rfc3339(self._cloud.now()))
                     Journal(self._cloud, number).say(message, "ERROR")
@@ -223,12 +221,14 @@ class JobRunner:
 
     def _need(self, row: Any) -> Need:
         spec = json.loads(row["body"])["jobSpec"]
-        return Need(memory.estimate(spec), min(gpus.needed(spec), len(self._host.gpus)))
+        expires = micros_of(row["create_time"]) / 1e6 + states.longest_wait(spec.get("scheduling", {}))
+        return Need(memory.estimate(spec), min(gpus.needed(spec), len(self._host.gpus)), expires)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a job is expected to take of this machine: bytes of memory, and GPUs."""
+    """What a job is expected to take, bytes of memory and GPUs, and until when it waits, in seconds since 1970."""
 
     memory: int
     gpus: int
+    expires: float = math.inf
