@@ -253,7 +253,7 @@ def led(program: Program | None) -> Program | None:
     return type(program)(**{**vars(program), "args": (*own, *program.args)})
 
 
-MACHINE = KIND.map(lambda name: machines.machine(name)[0]) | st.builds(
+MACHINE = st.sampled_from(machines.names()).map(lambda name: machines.machine(name)[0]) | st.builds(
     Machine, st.just("n1-standard-8"), st.just("NVIDIA_TESLA_T4"), st.integers(1, 4)
 )
 PLAIN_MACHINE = MACHINE.filter(lambda machine: not machine.accelerator_type)
