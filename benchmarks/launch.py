@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e")]
 
 from launcher_stage import BUCKET, Stage  # noqa: E402
 
-from launcher import jobfile, launch, vertex  # noqa: E402
+from launcher import jobfile, resolve, vertex  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "odcloud" / "benchmarks" / "aiplatform"
 SDK = """
@@ -95,7 +95,7 @@ def timed(command: Sequence[str], folder: Path, environment: Mapping[str, str]) 
 
 def contenders(stage: Stage, folder: Path) -> dict[str, list[str]]:
     """The commands, by the keys of NAMES."""
-    body = vertex.custom_job(launch.training(stage.session().outputs, jobfile.read(folder / "job.yaml"), "benchmark"))
+    body = vertex.custom_job(resolve.training(stage.session().outputs, jobfile.read(folder / "job.yaml"), "benchmark").job)
     (folder / "spec.json").write_text(json.dumps(body["jobSpec"]))
     (folder / "pools.json").write_text(json.dumps([_snake(pool) for pool in body["jobSpec"]["workerPoolSpecs"]]))
     (folder / "sdk.py").write_text(SDK)
