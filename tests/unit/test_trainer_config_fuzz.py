@@ -40,7 +40,7 @@ def read(text: str, path: str = "p.config") -> None:
         assert str(error).startswith((path, f"{path}:")) or f" problems in {path}:\n" in str(error)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.one_of(st.text(), st.text(alphabet="{}<>[]:,;#'\"\\-.\n m01e_/"), st.binary().map(lambda data: data.decode("latin-1")))
 )
@@ -58,7 +58,7 @@ def test_any_text(text: str) -> None:
     read(text)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_good_configuration_with_something_changed(data: st.DataObject) -> None:
     lines = TEXT.splitlines()
