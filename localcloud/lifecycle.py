@@ -59,8 +59,8 @@ def run(home: Home, port: int | None, announce: Callable[[str], None]) -> None:
 
 def start(home: Home, port: int | None) -> tuple[Running, bool]:
     """Starts a detached server and waits until it answers. The bool is False when one was running already."""
-    if home.locked():
-        return _wait_for_other(home), False
+    if home.locked() and (other := _wait_for_other(home)) is not None:
+        return other, False
     listener = bind(port)
     home.prepare()
     log = home.log_file.open("ab")
@@ -82,8 +82,8 @@ def start(home: Home, port: int | None) -> tuple[Running, bool]:
         if running is not None and running.pid == process.pid and _healthy(running):
             return running, True
         if process.poll() is not None:
-            if home.locked():  # another start was quicker
-                return _wait_for_other(home), False
+            if home.locked() and (other := _wait_for_other(home)) is not None:  # another start was quicker
+                return other, False
             raise LocalCloudError(f"the local cloud ended while starting:\n{_last_lines(home.log_file, log_start)}")
         time.sleep(0.05)
     process.kill()
@@ -97,7 +97,9 @@ def stop(home: Home) -> bool:
     if not home.locked():
         _clear(home)
         return False
-    running = _wait_for_other(home)
+    if (running := _wait_for_other(home)) is None:
+        _clear(home)
+        return False
     for signal_number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, signal_number)
@@ -132,15 +134,15 @@ def _clear(home: Home) -> None:
         home.server_file.unlink(missing_ok=True)
 
 
-def _wait_for_other(home: Home) -> Running:
-    """The server that holds the lock, once it has said where it is."""
+def _wait_for_other(home: Home) -> Running | None:
+    """The server that holds the lock, once it has said where it is; None if it ends meanwhile, as one just killed does."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         running = home.running()
         if running is not None and _healthy(running):
             return running
         if not home.locked():
-            break
+            return None
         time.sleep(0.05)
     raise LocalCloudError(f"another process holds {home.lock_file} and does not answer; its log: {home.log_file}")
 
