@@ -13,6 +13,7 @@ from trainer.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SMOOTHING = 0.7  # weight of the past, as in TensorBoard's slider; more would trail visibly behind a falling loss
 _SMOOTHED_FROM = 20  # points; fewer are shown as they are
@@ -61,20 +62,30 @@ def render(results: Results, theme: Theme = LIGHT) -> bytes:
         panel(axes, results, theme)
     if not panels:
         figure.text(0.5, 0.5, "nothing recorded yet", ha="center", color=theme.faint)
+    return png(figure, theme)
+
+
+def png(figure: Figure, theme: Theme) -> bytes:
+    """The figure as a PNG on the theme's ground."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=theme.ground)
     return buffer.getvalue()
 
 
-def _style(axes: Axes, theme: Theme) -> None:
+def style(axes: Axes, theme: Theme, grid_width: float, label_size: float) -> None:
+    """A panel with a faint grid behind and no frame but left and bottom. Both sizes in points."""
     axes.set_facecolor(theme.ground)
-    axes.grid(True, color=theme.grid, linewidth=0.8)
+    axes.grid(True, color=theme.grid, linewidth=grid_width)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(theme.grid)
-    axes.tick_params(colors=theme.faint, labelsize=8.5, length=0)
+    axes.tick_params(colors=theme.faint, labelsize=label_size, length=0)
+
+
+def _style(axes: Axes, theme: Theme) -> None:
+    style(axes, theme, 0.8, 8.5)
     axes.set_xlabel("step", color=theme.faint, fontsize=9)
     axes.margins(x=0.02)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.curves import LIGHT, Theme
+from trainer.curves import LIGHT, Theme, png, style
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
 
 _COLUMNS = 5
 _NUMBERED = 24  # classes up to which the confusions' cells have numbers
@@ -30,7 +28,7 @@ def precision_recall(curves: Mapping[str, Sequence[Sequence[float]]], theme: The
     figure = Figure(figsize=(2.2 * columns + 0.3, 2.1 * rows + 0.3), dpi=_DPI, facecolor=theme.ground, layout="constrained")
     for index, (name, (recall, precision)) in enumerate(curves.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _style(axes, theme)
+        style(axes, theme, 0.7, 7.5)
         # From the left edge on; what is not reached is not drawn.
         x, y = [0.0, *recall], [precision[0] if precision else 0.0, *precision]
         axes.plot(x, y, color=theme.first, linewidth=1.7)
@@ -47,7 +45,7 @@ def precision_recall(curves: Mapping[str, Sequence[Sequence[float]]], theme: The
             axes.set_ylabel("precision", color=theme.faint, fontsize=8)
         if index + columns >= len(curves):
             axes.set_xlabel("recall", color=theme.faint, fontsize=8)
-    return _png(figure, theme)
+    return png(figure, theme)
 
 
 def confusion(names: Sequence[str], matrix: Sequence[Sequence[int]], theme: Theme = LIGHT) -> bytes:
@@ -79,7 +77,7 @@ def confusion(names: Sequence[str], matrix: Sequence[Sequence[int]], theme: Them
             if count:
                 ink = theme.ground if shares[row, column] > 0.5 else theme.ink
                 axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink)
-    return _png(figure, theme)
+    return png(figure, theme)
 
 
 def confusions(names: Sequence[str], matrix: Sequence[Sequence[int]], most: int) -> list[tuple[str, str, int]]:
@@ -91,21 +89,3 @@ def confusions(names: Sequence[str], matrix: Sequence[Sequence[int]], most: int)
         if row != column and count
     ]
     return [(there, taken, count) for count, there, taken in sorted(found, key=lambda entry: -entry[0])[:most]]
-
-
-def _style(axes: Axes, theme: Theme) -> None:
-    axes.set_facecolor(theme.ground)
-    axes.grid(True, color=theme.grid, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(theme.grid)
-    axes.tick_params(colors=theme.faint, labelsize=7.5, length=0)
-
-
-def _png(figure: Figure, theme: Theme) -> bytes:
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"format": "png", "facecolor": theme.ground}
-    figure.savefig(buffer, **options)
-    return buffer.getvalue()

@@ -8,22 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-_TABLE = Path(__file__).parents[2] / "launcher" / "prices.yaml"
+from localcloud.prices import table
+
 _DEFAULT_DISK = ("pd-ssd", 100)  # Vertex AI's boot disk where the job names none: type, GiB
 _MONTH = 730.0  # hours
-
-
-@cache
-def table() -> Mapping[str, Any]:
-    """The table of prices, with the `date` of its prices and their `region`."""
-    from ruamel.yaml import YAML
-
-    loaded: Mapping[str, Any] = YAML(typ="safe").load(_TABLE)
-    return loaded
 
 
 def hourly(spec: Mapping[str, Any]) -> float | None:

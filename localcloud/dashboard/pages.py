@@ -14,7 +14,8 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from localcloud.dashboard import cost, curves, files, jobs, text
+from localcloud import prices
+from localcloud.dashboard import curves, files, jobs, text
 from localcloud.dashboard.client import Client
 from localcloud.dashboard.jobs import Job
 from localcloud.dashboard.series import Progress, Watched
@@ -78,7 +79,7 @@ class Views:
             counts=jobs.counts(self._cloud),
             older=older,
             newest=not before,
-            prices=cost.table(),
+            prices=prices.table(),
             refresh=0 if before else 2 if progress else 5,
         )
 
@@ -109,7 +110,7 @@ class Views:
             environment_of=shown,
             folders=list(jobs.folders(self._cloud, job)),
             related=[other for other in jobs.of_run(self._cloud, job.run) if other.number != number] if job.run else [],
-            prices=cost.table(),
+            prices=prices.table(),
             refresh=2 if job.live and not older else 0,
         )
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from localcloud import prices
 from localcloud.api import Call, invalid, method, not_found
 from localcloud.services.projects import check_project
 
 ACCOUNT = "billingAccounts/000000-000000-000000"
 COMPUTE_ENGINE = "services/6F81-5844-456A"
-_TABLE = Path(__file__).parents[2] / "launcher" / "prices.yaml"
 _DISKS = {
     "pd-standard": "Storage PD Capacity",
     "pd-balanced": "Balanced PD Capacity",
@@ -92,9 +91,7 @@ def list_skus(call: Call) -> dict[str, Any]:
 @functools.cache
 def catalogue() -> tuple[dict[str, Any], ...]:
     """Every price of the table as a Sku message. Raises OSError when the table is not there."""
-    from ruamel.yaml import YAML
-
-    table = YAML(typ="safe").load(_TABLE)
+    table = prices.table()
     place = _PLACES.get(table["region"], table["region"])
     found = []
     for description, group, unit, price in _prices(table, place):
@@ -140,7 +137,7 @@ def catalogue() -> tuple[dict[str, Any], ...]:
     return tuple(found)
 
 
-def _prices(table: dict[str, Any], place: str) -> Iterator[tuple[str, str, str, float]]:
+def _prices(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, str, str, float]]:
     """Description (as Google words it), group, unit and dollars of each."""
     for family, parts in table["families"].items():
         name = _FAMILIES.get(family, f"{family.upper()} Instance")

@@ -14,14 +14,31 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from stack_project import CONFIG, SHARDS, Project, running
 
+from infra.outputs import StackOutputs
+
 PARENT = "projects/odcloud-local/locations/us-central1"
 
 pytestmark = pytest.mark.slow
+
+
+def waiting(outputs: StackOutputs) -> dict[str, Any]:
+    """A custom job of the stack that runs until it is stopped."""
+    pool = {
+        "machineSpec": {"machineType": "n1-standard-4"},
+        "replicaCount": "1",
+        "pythonPackageSpec": {
+            "executorImageUri": outputs.executor_image_uri,
+            "packageUris": outputs.package_uris,
+            "pythonModule": "waiter.wait",
+        },
+    }
+    return {"displayName": "waits", "labels": outputs.labels, "jobSpec": {"workerPoolSpecs": [pool]}}
 
 
 @pytest.fixture
@@ -81,16 +98,7 @@ def test_up_again_refresh_change_destroy(project: Project) -> None:
 def test_destroy_first_stops_the_stacks_jobs_and_touches_nothing_if_it_cannot(project: Project) -> None:
     project.succeed("up", "--yes", "--skip-preview")
     outputs = project.outputs()
-    pool = {
-        "machineSpec": {"machineType": "n1-standard-4"},
-        "replicaCount": "1",
-        "pythonPackageSpec": {
-            "executorImageUri": outputs.executor_image_uri,
-            "packageUris": outputs.package_uris,
-            "pythonModule": "waiter.wait",
-        },
-    }
-    job = {"displayName": "waits", "labels": outputs.labels, "jobSpec": {"workerPoolSpecs": [pool]}}
+    job = waiting(outputs)
     name = project.call("POST", f"v1/{PARENT}/customJobs", job)["name"]
     other = project.call("POST", f"v1/{PARENT}/customJobs", {**job, "labels": {"odcloud-stack": "another"}})["name"]
     deadline = time.monotonic() + 120
@@ -207,16 +215,7 @@ def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
     project.succeed("destroy", "--yes", "--skip-preview", "--stack", "dev")
     project.succeed("refresh", "--yes", "--skip-preview", "--expect-no-changes")
     outputs = project.outputs()
-    pool = {
-        "machineSpec": {"machineType": "n1-standard-4"},
-        "replicaCount": "1",
-        "pythonPackageSpec": {
-            "executorImageUri": outputs.executor_image_uri,
-            "packageUris": outputs.package_uris,
-            "pythonModule": "waiter.wait",
-        },
-    }
-    job = {"displayName": "waits", "labels": outputs.labels, "jobSpec": {"workerPoolSpecs": [pool]}}
+    job = waiting(outputs)
     ended, running = (project.call("POST", f"v1/{PARENT}/customJobs", job)["name"] for _ in range(2))
     project.call("POST", f"v1/{ended}:cancel", {})
 
