@@ -143,7 +143,7 @@ class Training:
                 self._progress.update(step, sum(losses[-10:]) / len(losses[-10:]))
                 if step % every == 0 or step == total:
                     self._summarize(step, losses[-every:])
-            self._save()
+            self._save(step)
             self._watchdog.step()
             if self._agreed.stop and step < total:
                 early = self._stop_file.asked()
@@ -177,10 +177,11 @@ class Training:
             self._early = self._stop_file.asked() is not None
         return stepper.Wish(save=self._leads and time.monotonic() - self._saved_at > patience, stop=self._stop or self._early)
 
-    def _save(self) -> None:
+    def _save(self, step: int) -> None:
         began = time.monotonic()
-        step = int(self._optimizer.iterations.numpy())
         if step > self._saved_step:
+            # A step whose worker is killed is given to another; where the first had already updated, it must not count twice.
+            self._optimizer.iterations.assign(step)
             try:
                 self._manager.save(checkpoint_number=step)
             except (
