@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -57,6 +57,7 @@ class Dashboard:
         ]
         self._forms: list[tuple[re.Pattern[str], Callable[..., Response]]] = [
             (re.compile(r"ui/jobs/(?P<number>\w+)/cancel"), views.cancel),
+            (re.compile(r"ui/jobs/(?P<number>\w+)/again"), views.again),
         ]
 
     @staticmethod
@@ -128,8 +129,8 @@ class Dashboard:
             body += chunk
             if len(body) > _FORM_LIMIT:
                 return False
-        fields: Mapping[str, list[str]] = parse_qs(body.decode("utf-8", "replace"))
-        return access.form_is_genuine(self._key, session, fields.get("mark", [""])[0])
+        request.state.form = dict(parse_qsl(body.decode("utf-8", "replace")))
+        return access.form_is_genuine(self._key, session, request.state.form.get("mark", ""))
 
     def _error(self, code: int, title: str, message: str, command: str = "") -> Response:
         values: dict[str, Any] = {"title": title, "message": message, "command": command}

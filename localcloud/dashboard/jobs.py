@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from localcloud.cloud import Cloud
-from localcloud.dashboard import cost, text
+from localcloud.dashboard import again, cost, text
 from localcloud.database import register_schema
 from localcloud.jobs import cluster, states, store
 from localcloud.jobs.dialect import Dialect, dialect_of
@@ -71,6 +71,11 @@ class Job:
     @property
     def kind(self) -> str:
         return _KINDS.get(self.labels.get("odcloud-kind", ""), "Job")
+
+    @property
+    def trains_a_run(self) -> bool:
+        """Whether it belongs to a run and is none of its evaluations: as a new job it becomes a run of its own."""
+        return again.trains_a_run(self.labels)
 
     @property
     def service(self) -> str:
@@ -150,6 +155,13 @@ class ReplicaLine:
 def find(cloud: Cloud, number: str) -> Job | None:
     row = store.job(cloud.db, number)
     return Job(row, cloud.now()) if row else None
+
+
+def named(cloud: Cloud, name: str) -> str | None:
+    """The number of the newest job with a display name, or with this jobId."""
+    sql = "SELECT number FROM custom_jobs WHERE number = ? OR json_extract(body, '$.displayName') = ? ORDER BY create_time DESC"
+    row = cloud.db.one(f"{sql} LIMIT 1", (name, name))
+    return None if row is None else str(row["number"])
 
 
 def page(cloud: Cloud, before: str = "") -> tuple[list[Job], str | None]:

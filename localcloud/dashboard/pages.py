@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from localcloud import prices
-from localcloud.dashboard import curves, files, jobs, text
+from localcloud.api import ApiError, invalid
+from localcloud.dashboard import again, curves, files, jobs, text
 from localcloud.dashboard.client import Client
 from localcloud.dashboard.jobs import Job
 from localcloud.dashboard.series import Progress, Watched
@@ -65,6 +68,7 @@ class Views:
         self._client = client
         self._cloud = client.cloud
         self._watched = Watched(self._steps)
+        self._starting = threading.Lock()
 
     def jobs(self, request: Request) -> Response:
         """All jobs, the newest first."""
@@ -151,6 +155,26 @@ class Views:
             parent = f"projects/{self._cloud.project}/locations/{job.row['location']}"
             self._client.json("aiplatform.projects.locations.customJobs.cancel", name=f"{parent}/customJobs/{number}")
         return RedirectResponse(f"/ui/jobs/{number}", status_code=303)
+
+    def again(self, request: Request, number: str) -> Response:
+        """Asks the job's own service for the same job once more, and goes to the new one's page.
+
+        The form says when its page was made, and the name is made of that: a second click finds the job of the first."""
+        job, seconds = self._found(number), request.state.form.get("now", "")
+        if job.live:
+            raise ApiError(400, "FAILED_PRECONDITION", f"Job {job.name} is {job.state}: it can be run again when it has ended.")
+        if not re.fullmatch(r"[1-9][0-9]{9}", seconds):
+            raise invalid("The form says no time. Reload the page, try again.")
+        body = again.copied(job.request, int(seconds))
+        with self._starting:
+            made = jobs.named(self._cloud, body.get("jobId") or body["displayName"])
+            if made is None and job.dialect.ml_engine:
+                made = self._client.json("ml.projects.jobs.create", body, parent=f"projects/{self._cloud.project}")["jobId"]
+            elif made is None:
+                parent = f"projects/{self._cloud.project}/locations/{job.row['location']}"
+                name = self._client.json("aiplatform.projects.locations.customJobs.create", body, parent=parent)["name"]
+                made = name.rpartition("/")[2]
+        return RedirectResponse(f"/ui/jobs/{made}", status_code=303)
 
     def buckets(self, request: Request) -> Response:
         """All buckets."""

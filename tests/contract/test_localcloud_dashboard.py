@@ -144,7 +144,8 @@ def test_a_form_needs_its_mark_and_its_origin(local_cloud: LocalCloud, browser: 
     body = {"displayName": "to cancel", "jobSpec": {"workerPoolSpecs": [pool]}}
     created = local_cloud.call("aiplatform.projects.locations.customJobs.create", body, parent=parent)
     number = created["name"].rpartition("/")[2]
-    address = f"{local_cloud.url}/ui/jobs/{number}/cancel"
+    addresses = [f"{local_cloud.url}/ui/jobs/{number}/{form}" for form in ("cancel", "again")]
+    address = addresses[0]
     token = (local_cloud.home / "token").read_text()
     own = form_mark(token, str(next(iter(browser.cookies)).value))
     alien = form_mark(token, new_session(token, time.time()))
@@ -159,14 +160,38 @@ def test_a_form_needs_its_mark_and_its_origin(local_cloud: LocalCloud, browser: 
         ({}, {"mark": own}),
         ({"Origin": local_cloud.url}, {"mark": own + "x" * 5000}),
     ]
-    for headers, form in refused:
-        answer = browser.post(address, headers=headers, data=form, timeout=10, allow_redirects=False)
-        assert answer.status_code == 403, (headers, answer.status_code)
-    assert requests.post(address, headers={"Origin": local_cloud.url}, data={"mark": own}, timeout=10).status_code == 401
-    assert browser.get(address, timeout=10).status_code == 404
+    for one in addresses:
+        for headers, form in refused:
+            answer = browser.post(one, headers=headers, data=form, timeout=10, allow_redirects=False)
+            assert answer.status_code == 403, (headers, answer.status_code)
+        assert requests.post(one, headers={"Origin": local_cloud.url}, data={"mark": own}, timeout=10).status_code == 401
+        assert browser.get(one, timeout=10).status_code == 404
     headers = {"Origin": local_cloud.url}
     answer = browser.post(address, headers=headers, data={"mark": own}, timeout=10, allow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (303, f"/ui/jobs/{number}")
+
+
+def test_a_job_is_run_again(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
+    """Through the form; a second click is not a second job, and what has not ended is not run again."""
+    get = "aiplatform.projects.locations.customJobs.get"
+    parent = "projects/odcloud-local/locations/us-central1/customJobs"
+    now = re.search(r'name="now" value="(\d+)"', page(browser, local_cloud, f"/ui/jobs/{job}"))
+    assert now
+    form = {"mark": _mark(local_cloud, browser), "now": now[1]}
+
+    def post(number: str, **fields: str) -> requests.Response:
+        headers = {"Origin": local_cloud.url}
+        address = f"{local_cloud.url}/ui/jobs/{number}/again"
+        return browser.post(address, headers=headers, data={**form, **fields}, timeout=60, allow_redirects=False)
+
+    first, second = post(job), post(job)
+    assert (first.status_code, first.headers["Location"]) == (303, second.headers["Location"])
+    number = first.headers["Location"].removeprefix("/ui/jobs/")
+    old = local_cloud.call(get, name=f"{parent}/{job}")
+    new = local_cloud.call(get, name=f"{parent}/{number}")
+    assert number != job and new["jobSpec"] == old["jobSpec"]
+    assert (new["displayName"], new["labels"]) == (f"{EVIL}_{now[1]}", {"odcloud-run": f"a_run_{now[1]}"})
+    assert (post("1").status_code, post(job, now="<b>").status_code, post(job, now="").status_code) == (404, 400, 400)
 
 
 def test_hostile_texts_are_shown_as_they_are(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
@@ -228,6 +253,10 @@ def test_an_ml_engine_job(local_cloud: LocalCloud, browser: requests.Session) ->
     while local_cloud.call("ml.projects.jobs.get", name=name)["state"] not in ("CANCELLED", "FAILED"):
         assert time.monotonic() < limit
         time.sleep(0.1)
+    form["now"] = "1763930000"
+    answer = browser.post(f"{local_cloud.url}/ui/jobs/an_old_job/again", headers=headers, data=form, timeout=60)
+    assert answer.ok and answer.url == f"{local_cloud.url}/ui/jobs/an_old_job_1763930000"
+    assert local_cloud.call("ml.projects.jobs.get", name=f"{name}_1763930000")["trainingInput"] == given
 
 
 def _mark(cloud: LocalCloud, browser: requests.Session) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -145,7 +146,16 @@ def visit(browser: Browser, cloud: Cloud, job: str | None = None, **options: Any
     context.close()
 
 
-def test_a_run_is_watched_to_its_end_and_another_cancelled(cloud: Cloud, browser: Browser) -> None:
+def again(page: Page, cloud: Cloud) -> str:
+    """Start the job of the page as a new one; the new one's number, whose page is shown then."""
+    before = page.url
+    page.get_by_text("Run again…").click()
+    page.get_by_role("button", name="Start it as a new job").click()
+    page.wait_for_url(lambda url: url.partition("?")[0] != before.partition("?")[0])
+    return page.url.removeprefix(f"{cloud.url}/ui/jobs/")
+
+
+def test_a_run_is_started_and_watched_to_its_end_and_another_cancelled(cloud: Cloud, browser: Browser) -> None:
     watched = cloud.train("watched", end="go/watched")
     with visit(browser, cloud) as page:
         row = page.get_by_role("row", name="watched")
@@ -184,15 +194,31 @@ def test_a_run_is_watched_to_its_end_and_another_cancelled(cloud: Cloud, browser
             assert json.loads(page.locator(f"details#{name} pre").inner_text()) == json.loads(told)
         assert not page.get_by_text("Cancel this job").is_visible()
 
+        started = again(page, cloud)
+        expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"watched_\d{10}"))
+        expect(summary).to_contain_text("succeeded", timeout=PATIENCE)
+        expect(summary).to_contain_text("step 100 of 100")
+        page.goto(f"{cloud.url}/ui/jobs/{watched}")
+        expect(summary).to_contain_text("succeeded")
+
         cancelled = cloud.train("cancelled", end="go/never")
         page.goto(f"{cloud.url}/")
         page.get_by_role("link", name="cancelled").click()
-        expect(summary).to_contain_text("step 50 of 100", timeout=PATIENCE)
-        page.get_by_text("Cancel…").click()
-        page.get_by_role("button", name="Cancel this job").click()
-        page.wait_for_url(f"{cloud.url}/ui/jobs/{cancelled}")
-        expect(summary).to_contain_text("cancelled", timeout=PATIENCE)
-    assert (cloud.state(watched), cloud.state(cancelled)) == ("JOB_STATE_SUCCEEDED", "JOB_STATE_CANCELLED")
+        jobs = [cancelled]
+        for _ in range(2):  # the second is started through the page
+            expect(summary).to_contain_text("step 50 of 100", timeout=PATIENCE)
+            assert page.get_by_text("Run again…").count() == 0
+            page.get_by_text("Cancel…").click()
+            page.get_by_role("button", name="Cancel this job").click()
+            page.wait_for_url(f"{cloud.url}/ui/jobs/{jobs[-1]}")
+            expect(summary).to_contain_text("cancelled", timeout=PATIENCE)
+            jobs.append(again(page, cloud))
+        expect(summary).to_contain_text("running", timeout=PATIENCE)
+        form = {"mark": page.locator("[name=mark]").first.input_value(), "now": "1763930000"}
+        refused = page.request.post(f"{page.url}/again", form=form, headers={"Origin": cloud.url})
+        assert refused.status == 400 and "when it has ended" in refused.text()
+    assert [cloud.state(job) for job in (watched, started)] == ["JOB_STATE_SUCCEEDED"] * 2
+    assert [cloud.state(job) for job in jobs] == ["JOB_STATE_CANCELLED"] * 2 + ["JOB_STATE_RUNNING"]
 
 
 def test_odcloud_open_without_a_stack(cloud: Cloud, browser: Browser, tmp_path: Path) -> None:
@@ -231,13 +257,16 @@ def test_without_javascript(cloud: Cloud, browser: Browser) -> None:
         cloud.put("go/plain", b"")
         reload_until("succeeded")
         assert page.locator("svg.chart").count() == 3
+        started = again(page, cloud)
+        reload_until("succeeded")
         page.get_by_role("link", name="Jobs").first.click()
         page.get_by_role("link", name="plainly cancelled").click()
         reload_until("running")
         page.get_by_text("Cancel…").click()
         page.get_by_role("button", name="Cancel this job").click()
         reload_until("cancelled")
-    assert (cloud.state(ended), cloud.state(cancelled)) == ("JOB_STATE_SUCCEEDED", "JOB_STATE_CANCELLED")
+    assert [cloud.state(job) for job in (ended, started)] == ["JOB_STATE_SUCCEEDED"] * 2
+    assert cloud.state(cancelled) == "JOB_STATE_CANCELLED"
 
 
 def test_a_page_says_when_it_is_no_longer_kept_up_to_date(cloud: Cloud, browser: Browser) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 
 from launcher import cost as launcher_cost
 from launcher import prices
-from localcloud.dashboard import access, cost, curves, text
+from localcloud.dashboard import access, again, cost, curves, text
 from localcloud.dashboard.series import Progress, Watched
 
 
@@ -175,3 +175,44 @@ def test_a_machine_without_a_price(machine: str) -> None:
     assert cost.hourly({"workerPoolSpecs": [pool({"machineType": machine})]}) is None
     k80 = {"machineType": "n1-standard-8", "acceleratorType": "NVIDIA_TESLA_K80", "acceleratorCount": 1}
     assert cost.hourly({"workerPoolSpecs": [pool(k80)]}) is None
+
+
+def _request(name: str, labels: dict[str, str], *args: str) -> dict[str, Any]:
+    package = {"packageUris": ["gs://b/packages/p-1.tar.gz"], "pythonModule": "a.b", "args": list(args)}
+    spec = {"workerPoolSpecs": [{"replicaCount": "1", "pythonPackageSpec": package}]}
+    return {"displayName": name, "jobSpec": spec, **({"labels": labels} if labels else {})}
+
+
+def test_a_run_once_more_is_a_run_of_its_own() -> None:
+    old, new = "object_detection_1511212800", "object_detection_1763930000"
+    labels = {"odcloud-run": old, "odcloud-kind": "train", "odcloud-launch": "abc", "odcloud-stack": "dev"}
+    args = [f"--train_dir=gs://b/train/{old}", "--data", f"gs://b/{old}x/d", f"gs://b/train/{old}/sub", f"/{old}/"]
+    given = _request(old, labels, *args)
+    before = repr(given)
+    made = again.copied(given, 1763930000)
+    assert repr(given) == before
+    assert made["displayName"] == new
+    assert made["labels"] == {"odcloud-run": new, "odcloud-kind": "train", "odcloud-stack": "dev"}
+    moved = [f"--train_dir=gs://b/train/{new}", "--data", f"gs://b/{old}x/d", f"gs://b/train/{new}/sub", f"/{old}/"]
+    assert made == _request(new, made["labels"], *moved)
+    assert again.copied(made, 1763930001)["displayName"] == "object_detection_1763930001"  # it does not grow
+
+
+def test_an_evaluation_once_more_is_of_the_same_run() -> None:
+    run = "object_detection_1511212800"
+    labels = {"odcloud-run": run, "odcloud-kind": "eval", "odcloud-launch": "abc"}
+    args = f"--checkpoint_dir=gs://b/train/{run}"
+    made = again.copied(_request("object_detection_eval_1511212800", labels, args), 1763930000)
+    kept = {"odcloud-run": run, "odcloud-kind": "eval"}
+    assert made == _request("object_detection_eval_1511212800_1763930000", kept, args)
+    assert again.copied(made, 1763930001) == _request("object_detection_eval_1511212800_1763930001", kept, args)
+
+
+def test_any_job_once_more() -> None:
+    assert again.copied(_request("pets", {}, "x"), 1763930000) == _request("pets_1763930000", {}, "x")
+    old = {"jobId": "A" * 128, "trainingInput": {"args": ["gs://b/x"]}}
+    assert again.copied(old, 1763930000) == {**old, "jobId": "A" * 117 + "_1763930000"}
+    long = {"odcloud-run": "r" * 63}
+    made = again.copied(_request("pets", long, "--d", "gs://b/" + "r" * 63), 1763930000)
+    run = "r" * 52 + "_1763930000"
+    assert made == _request("pets_1763930000", {"odcloud-run": run}, "--d", f"gs://b/{run}")
