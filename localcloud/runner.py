@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
 POLL = 0.15  # seconds between two looks at the replicas
-MEMORY_POLL, DISK_POLL = 1.0, 10.0  # and at what they take
+MEMORY_POLL = 1.0  # and at the memory that they take
 
 _log = logging.getLogger("localcloud.runner")
 
@@ -214,7 +214,7 @@ class JobRunner:
                     f"It took {memory.gib(used[largest])}, more than any other, when the jobs together had used up the"
                     f" {memory.gib(self._host.memory)} that this machine has for them.",
                 )
-        if now >= self._looked_at_disks + DISK_POLL:
+        if now >= self._looked_at_disks + limits.DISK_POLL:
             self._looked_at_disks = now
             for job in self._jobs.values():
                 job.check_disk()

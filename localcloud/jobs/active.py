@@ -14,7 +14,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from localcloud.jobs import access, cluster, gpus, launch, limits, machines, memory, ports, replica, reserve, states, store
+from localcloud.jobs import access, cluster, gpus, launch, limits, memory, ports, replica, reserve, states, store
 from localcloud.jobs.cluster import Replica
 from localcloud.jobs.dialect import dialect_of
 from localcloud.jobs.journal import Journal
@@ -141,7 +141,7 @@ class ActiveJob:
         return {process.marker for process in self._processes.values()}
 
     def sessions(self) -> dict[int, Replica]:
-        """The sessions of the replicas that are processes: containers are held to their limits by the engine."""
+        """The sessions of the replicas that are processes: a container is held to its limits by engine and holder."""
         return {process.pid: each for each, process in self._processes.items() if not cluster.image(self._spec, each.pool)}
 
     def check_memory(self, used: Mapping[int, int]) -> bool:
@@ -157,11 +157,9 @@ class ActiveJob:
     def check_disk(self) -> None:
         """Stop the replicas whose files take more than their machines' disks hold."""
         for each in self.sessions().values():
-            limit = machines.disk_of(self._spec["workerPoolSpecs"][each.pool])
-            taken = limits.disk(self._journal.folder(each))
+            limit, taken = self._launch.disk_limit(each), limits.disk(self._journal.folder(each))
             if taken > limit:
-                details = f"Its files take {memory.gib(taken)}, and its boot disk holds {memory.gib(limit)} (bootDiskSizeGb)."
-                self._stop_replica(each, limits.OUT_OF_DISK, details)
+                self._stop_replica(each, limits.OUT_OF_DISK, limits.over_disk(taken, limit))
 
     def starve(self, each: Replica, details: str) -> None:
         """Stop a replica for want of memory."""

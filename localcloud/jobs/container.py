@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from docker.types import DeviceRequest, LogConfig
 
 from localcloud.jobs import cluster
 from localcloud.jobs.environments import Interrupted
-from localcloud.jobs.limits import OUT_OF_MEMORY, note
+from localcloud.jobs.limits import DISK_POLL, OUT_OF_DISK, OUT_OF_MEMORY, disk, note, over_disk
 from localcloud.jobs.memory import gib
 from localcloud.jobs.mounts import Mounts
 
@@ -76,9 +77,10 @@ def _fetch(image: str, cancelled: threading.Event) -> None:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may have: bytes of memory, CPUs (None: all of the machine's), and the UUIDs of its GPUs."""
+    """What a container may have: bytes of memory and disk, CPUs (None: all of the machine's), and the UUIDs of its GPUs."""
 
     memory: int
+    disk: int
     cpus: int | None
     gpus: Sequence[str]
 
@@ -207,7 +209,9 @@ def resources(limits: Limits, engine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hold(wanted: dict[str, Any], limits: Limits, folder: Path) -> int:
-    """Run a container to its end; its exit code. SIGTERM is handed on to it. That it ran out of memory is noted in `folder`."""
+    """Run a container to its end; its exit code. SIGTERM is handed on to it.
+
+    That it ran out of memory, or was killed since its disk would be full, is noted in `folder`."""
     client = docker.from_env(timeout=TIMEOUT)
     stop = threading.Event()
     wanted = {**wanted, **resources(limits, client.info())}
@@ -220,6 +224,7 @@ def hold(wanted: dict[str, Any], limits: Limits, folder: Path) -> int:
             return 128 + signal.SIGTERM
         container.start()
         threading.Thread(target=_hand_on, args=(stop, container.id), daemon=True).start()
+        threading.Thread(target=_watch_disk, args=(container.id, limits.disk, folder), daemon=True).start()
         for out, err in output:
             for data, stream in ((out, sys.stdout.buffer), (err, sys.stderr.buffer)):
                 if data:
@@ -239,6 +244,23 @@ def _hand_on(stop: threading.Event, container: str) -> None:
     client = docker.from_env(timeout=TIMEOUT)  # of its own: the other one is busy with the output
     with contextlib.suppress(APIError):  # it may have ended meanwhile
         client.api.kill(container, "SIGTERM")
+
+
+def _watch_disk(container: str, limit: int, folder: Path) -> None:
+    """Kill a container when what it wrote outside the buckets takes more bytes than the limit, by the engine's own count."""
+    client = docker.from_env(timeout=3 * TIMEOUT)  # which goes through all its files
+    wait = 1.0  # less at the beginning, when most is written
+    while True:
+        time.sleep(wait)
+        wait = min(2 * wait, DISK_POLL)
+        with contextlib.suppress(DockerException, OSError):  # it is asked again
+            taken = disk(folder) + sum(
+                found.get("SizeRw") or 0 for found in client.api.containers(size=True, filters={"id": container})
+            )
+            if taken > limit:
+                note(folder, OUT_OF_DISK, over_disk(taken, limit))
+                client.api.kill(container)
+                return
 
 
 def main(argv: list[str]) -> int:

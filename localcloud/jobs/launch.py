@@ -43,6 +43,10 @@ class Job:
         own = machines.size_of(self._machine_type(each)).memory
         return self.host.memory if own is None else min(own, self.host.memory)
 
+    def disk_limit(self, each: Replica) -> int:
+        """The bytes that a replica's files may take on the disk."""
+        return machines.disk_of(self.spec["workerPoolSpecs"][each.pool])
+
     def machine(self, each: Replica) -> str:
         """The memory limit in words."""
         own = machines.size_of(self._machine_type(each)).memory
@@ -80,7 +84,7 @@ class Job:
                 row.replica,
                 {**own, **variables},
                 volumes=container.volumes(seen, self.cloud.buckets),
-                limits=container.Limits(self.memory_limit(row.replica), cpus, given),
+                limits=container.Limits(self.memory_limit(row.replica), self.disk_limit(row.replica), cpus, given),
                 folder=folder,
                 marker=marker,
             )

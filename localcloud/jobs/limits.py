@@ -1,4 +1,4 @@
-"""Memory and disk of replicas that are processes, measured, since without root nothing else holds them to their machine's.
+"""Memory and disk of replicas, measured where nothing else holds them to their machine's: processes', and containers' disk.
 
 A replica that takes more than its machine type has is stopped, as Vertex AI's would be. Why is kept in a file beside its exit
 status, where the engine's word on a container that ran out of memory is kept too.
@@ -13,8 +13,11 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from localcloud.jobs.memory import gib
+
 OUT_OF_MEMORY = "out-of-memory"
 OUT_OF_DISK = "out-of-disk"
+DISK_POLL = 10.0  # seconds between two looks at what a replica's files take
 REASON = "stopped"  # the file: one of the words above, a space, and the details
 
 
@@ -54,6 +57,11 @@ def disk(folder: Path) -> int:
                     else:
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
+
+
+def over_disk(taken: int, limit: int) -> str:
+    """The details of OUT_OF_DISK, both in bytes."""
+    return f"Its files take {gib(taken)}, and its boot disk holds {gib(limit)} (bootDiskSizeGb)."
 
 
 def note(folder: Path, word: str, details: str) -> None:

@@ -55,7 +55,8 @@ def test_a_cluster_of_containers_meets_on_loopback_and_sees_the_buckets(cloud: L
         "pathlib.Path('/gcs/things/found.txt').write_text(pathlib.Path('/gcs/things/given.txt').read_text() + ' and found')\n"
     )
     worker = (
-        "import json, os, socket, time\n"
+        "import json, os, signal, socket, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: exit(143))\n"  # which the first process of a container ignores by default
         "port = int(json.loads(os.environ['CLUSTER_SPEC'])['cluster']['workerpool1'][0].split(':')[1])\n"
         "server = socket.create_server(('127.0.0.1', port)); peer, _ = server.accept(); peer.sendall(b'hello\\n')\n"
         "time.sleep(600)\n"
@@ -209,3 +210,28 @@ def test_a_container_over_its_memory_is_reported_so(cloud: LocalCloud, client: A
     job = cloud.wait(create(cloud, pool))
     assert job["state"] == "JOB_STATE_FAILED"
     assert "The replica workerpool0-0 ran out-of-memory and exited with a non-zero status of 137" in job["error"]["message"]
+
+
+def test_a_container_over_its_disk_is_stopped_and_reported_so(cloud: LocalCloud, client: Any) -> None:
+    """What it writes to its own files counts, what it writes to a bucket does not."""
+    fill = (
+        "import os, time\n"
+        "def write(path): os.posix_fallocate(os.open(path, os.O_CREAT | os.O_WRONLY), 0, 3 * 2**29)\n"
+        "write('/gcs/things/large'); print('written to the bucket', flush=True)\n"
+        "while not os.path.exists('/gcs/things/fill'): time.sleep(0.05)\n"
+        "write('/tmp/large'); print('written', flush=True); time.sleep(600)\n"
+    )
+    pool = {**python(fill), "diskSpec": {"bootDiskSizeGb": 1}}
+    name = create(cloud, pool)
+    until(lambda: "written to the bucket" in cloud.texts(name, "workerpool0-0"))
+    time.sleep(4)  # its disk is looked at meanwhile
+    assert cloud.get(name)["state"] == "JOB_STATE_RUNNING"
+    (cloud.home / "buckets/things/fill").touch()
+    job = cloud.wait(name)
+    (cloud.home / "buckets/things/large").unlink()
+    assert job["state"] == "JOB_STATE_FAILED"
+    message = job["error"]["message"]
+    assert "The replica workerpool0-0 ran out-of-disk and exited with a non-zero status of 137" in message
+    assert "Its files take 1.5 GiB, and its boot disk holds 1.0 GiB (bootDiskSizeGb)." in message
+    assert "written" in cloud.texts(name, "workerpool0-0")
+    assert not labelled(client, cloud.home)

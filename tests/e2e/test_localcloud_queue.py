@@ -208,7 +208,7 @@ def test_when_the_machine_is_full_the_largest_replica_is_stopped(queue: Queue) -
 
 def test_a_replica_over_its_disk_is_stopped_and_the_job_says_so(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "GIB", 2**20)  # a disk of 100 MiB
-    monkeypatch.setattr("localcloud.runner.DISK_POLL", 0.5)
+    monkeypatch.setattr("localcloud.jobs.limits.DISK_POLL", 0.5)
     queue.runner.start()
     code = "import os, time; os.posix_fallocate(os.open('big', os.O_CREAT | os.O_WRONLY), 0, 200 * 2**20); time.sleep(600)"
     number = queue.submit(1, code=code)

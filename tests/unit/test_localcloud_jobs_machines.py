@@ -115,14 +115,14 @@ def test_a_replica_has_no_more_cpus_than_its_machine() -> None:
 
 
 def test_limits_of_a_container_as_far_as_the_engine_can() -> None:
-    wanted = container.Limits(memory=15 * 2**30, cpus=1, gpus=["GPU-1"])
+    wanted = container.Limits(memory=15 * 2**30, disk=2**30, cpus=1, gpus=["GPU-1"])
     able = {"MemoryLimit": True, "SwapLimit": True, "CpuCfsQuota": True, "NCPU": 2}
     told = container.resources(wanted, able)
     (request,) = told.pop("device_requests")
     assert request["DeviceIDs"] == ["GPU-1"] and request["Capabilities"] == [["gpu"]]
     assert told == {"mem_limit": 15 * 2**30, "memswap_limit": 15 * 2**30, "nano_cpus": 10**9}
-    assert container.resources(container.Limits(2**30, 4, []), {**able, "SwapLimit": False}) == {"mem_limit": 2**30}
-    assert container.resources(container.Limits(2**30, 1, []), {}) == {}
+    assert container.resources(container.Limits(2**30, 2**30, 4, []), {**able, "SwapLimit": False}) == {"mem_limit": 2**30}
+    assert container.resources(container.Limits(2**30, 2**30, 1, []), {}) == {}
 
 
 # GPUs. There are none where these tests run: a program of the same name stands in for NVIDIA's.
