@@ -8,11 +8,20 @@ from typing import Any, BinaryIO
 
 from localcloud.api import Call, invalid, method
 from localcloud.cloud import Cloud
-from localcloud.services.object_messages import merge, no_generation, no_object, preconditions, replaceable, resource, writable
+from localcloud.services.object_messages import (
+    asked_generation,
+    merge,
+    no_object,
+    preconditions,
+    replaceable,
+    resource,
+    writable,
+)
 from localcloud.services.objects import store
-from localcloud.services.retention import bucket_settings, check_own_retention, check_removable
+from localcloud.services.retention import bucket_settings, check_own_retention, check_removable, has_versioning
 from localcloud.storage.digests import CHUNK, Digests
-from localcloud.storage.objects import NameRefused, StoredObject, no_check
+from localcloud.storage.objects import NameRefused, no_check
+from localcloud.storage.stored import StoredObject
 
 MAX_COMPOSED = 32
 
@@ -45,7 +54,8 @@ def move(call: Call) -> dict[str, Any]:
         check_removable(call.cloud, settings, found)
         moved = _write(call, bucket, target, [file], found.metadata)
     # what was written in the meantime is another object, and stays
-    store(call.cloud).delete(bucket, source, preconditions({"ifGenerationMatch": str(found.generation)}))
+    unchanged = preconditions({"ifGenerationMatch": str(found.generation)})
+    store(call.cloud).delete(bucket, source, unchanged, keep=has_versioning(settings))
     return resource(call.cloud, moved, settings)
 
 
@@ -66,7 +76,7 @@ def compose(call: Call) -> dict[str, Any]:
     if call.body.get("deleteSourceObjects"):
         for source in sources:
             if source["name"] != name:
-                store(call.cloud).delete(bucket, source["name"], no_check)
+                store(call.cloud).delete(bucket, source["name"], no_check, keep=has_versioning(settings))
     return resource(call.cloud, composed, settings) | {"componentCount": len(sources)}
 
 
@@ -86,13 +96,11 @@ def _copy(call: Call) -> tuple[StoredObject, dict[str, Any]]:
 
 def _open(cloud: Cloud, bucket: str, name: str, params: Mapping[str, Any], prefix: str = "if") -> tuple[StoredObject, BinaryIO]:
     bucket_settings(cloud, bucket)
-    opened = store(cloud).open(bucket, name)
+    opened = store(cloud).open(bucket, name, asked_generation(params))
     if opened is None:
         raise no_object(bucket, name)
     found, file = opened
     try:
-        if params.get("generation", str(found.generation)) != str(found.generation):
-            raise no_generation(cloud, bucket, name, params["generation"])
         preconditions(params, prefix)(found)
     except BaseException:
         file.close()
@@ -114,6 +122,7 @@ def _write(call: Call, bucket: str, name: str, sources: list[BinaryIO], metadata
                     while chunk := source.read(CHUNK):
                         digests.update(chunk)
                         target.write(chunk)
-            return objects.commit(bucket, name, path, digests, metadata, replaceable(call.cloud, settings, call.params))
+            check = replaceable(call.cloud, settings, call.params)
+            return objects.commit(bucket, name, path, digests, metadata, check, keep=has_versioning(settings))
     except NameRefused as error:
         raise invalid(str(error)) from error

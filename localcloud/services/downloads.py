@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from localcloud.api import ApiError
 from localcloud.storage.digests import CHUNK
-from localcloud.storage.objects import StoredObject
+from localcloud.storage.stored import StoredObject
 
 HEADERS = {
     "contentEncoding": "Content-Encoding",

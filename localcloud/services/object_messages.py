@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from localcloud.api import ApiError, invalid
 from localcloud.cloud import Cloud, rfc3339
-from localcloud.services.retention import bucket_settings, check_removable, expiration
-from localcloud.storage.objects import Check, StoredObject
+from localcloud.services.retention import check_removable, expiration
+from localcloud.storage.objects import Check
+from localcloud.storage.stored import StoredObject
 
 # what a client may set of an object
 FIELDS = frozenset(
@@ -105,6 +106,8 @@ def resource(cloud: Cloud, found: StoredObject, settings: Mapping[str, Any]) -> 
         answer["md5Hash"] = found.md5
     if found.crc32c:
         answer["crc32c"] = found.crc32c
+    if found.deleted is not None:
+        answer["timeDeleted"] = _time(found.deleted)
     if until := expiration(settings, found):
         answer["retentionExpirationTime"] = rfc3339(until)
     return answer | found.metadata
@@ -118,14 +121,10 @@ def no_object(bucket: str, name: str) -> ApiError:
     return ApiError(404, "NOT_FOUND", f"No such object: {bucket}/{name}")
 
 
-def no_generation(cloud: Cloud, bucket: str, name: str, generation: str) -> ApiError:
-    """404 for a generation that is not the current one; where the client must expect it to be kept, it hears that it is not."""
-    if bucket_settings(cloud, bucket).get("versioning", {}).get("enabled"):
-        message = (
-            f"{bucket}/{name}#{generation}: the local cloud keeps versioning as a setting only, and no noncurrent generations."
-        )
-        return ApiError(501, message=message)
-    return no_object(bucket, name)
+def asked_generation(params: Mapping[str, Any], name: str = "generation") -> int | None:
+    """The generation that a call names, if it names one."""
+    given = params.get(name)
+    return None if given is None else int(given)
 
 
 def _time(micros: int) -> str:

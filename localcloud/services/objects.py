@@ -17,19 +17,21 @@ from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.services.downloads import download
 from localcloud.services.object_messages import (
+    asked_generation,
     etag,
     merge,
-    no_generation,
     no_object,
     preconditions,
     replaceable,
     resource,
     writable,
 )
-from localcloud.services.retention import bucket_settings, check_own_retention
+from localcloud.services.retention import bucket_settings, check_own_retention, has_versioning
 from localcloud.storage.globs import compile_glob, literal_prefix
 from localcloud.storage.listing import list_page
-from localcloud.storage.objects import ObjectStore, StoredObject
+from localcloud.storage.objects import ObjectStore
+from localcloud.storage.stored import StoredObject
+from localcloud.storage.versions import cut
 
 _stores: WeakKeyDictionary[Any, ObjectStore] = WeakKeyDictionary()
 
@@ -38,7 +40,8 @@ def store(cloud: Cloud) -> ObjectStore:
     """The one store of a cloud."""
     found = _stores.get(cloud.db)
     if found is None:
-        found = _stores.setdefault(cloud.db, ObjectStore(cloud.buckets, cloud.uploads, cloud.db))
+        with cloud.db.lock:  # it tidies up when it is made, so a second one must not be made beside it
+            found = _stores.get(cloud.db) or _stores.setdefault(cloud.db, ObjectStore(cloud.buckets, cloud.uploads, cloud.db))
     return found
 
 
@@ -47,9 +50,10 @@ async def get(call: Call) -> dict[str, Any] | Response:
     """In the event loop, since the way to another thread and back takes longer than a look at one file."""
     bucket, name = call.params["bucket"], call.params["object"]
     settings = bucket_settings(call.cloud, bucket)
+    generation = asked_generation(call.params)
     if call.params.get("alt") == "media":
         # a download does not wait for checksums that are not known yet: a large file would be read twice
-        opened = store(call.cloud).open(bucket, name)
+        opened = store(call.cloud).open(bucket, name, generation)
         if opened is None:
             raise no_object(bucket, name)
         try:
@@ -60,9 +64,10 @@ async def get(call: Call) -> dict[str, Any] | Response:
         except ApiError:
             opened[1].close()
             raise
-    found = existing(call, store(call.cloud).get(bucket, name))
+    find = partial(store(call.cloud).get, bucket, name, generation=generation)
+    found = existing(call, find())
     if found.crc32c is None:
-        found = existing(call, await run_sync(partial(store(call.cloud).get, bucket, name, digests=True)))
+        found = existing(call, await run_sync(partial(find, digests=True)))
     return _refused(call, found) or resource(call.cloud, found, settings)
 
 
@@ -100,36 +105,54 @@ def list_(call: Call) -> dict[str, Any]:
     literal = literal_prefix(glob)
     if not (literal.startswith(prefix) or prefix.startswith(literal)):
         return answer
+    versions = params.get("versions", False)
+    after, generation = _from_token(params.get("pageToken", ""))
+    limit = max(1, min(params.get("maxResults", 1000), 1000))
+    # with a delimiter the prefix says where groups begin, so only without one the pattern may lengthen it
+    prefix = prefix if delimiter else max(prefix, literal, key=len)
+    start = params.get("startOffset", "")
     page = list_page(
         call.cloud.buckets / bucket,
-        # with a delimiter the prefix says where groups begin, so only without one the pattern may lengthen it
-        prefix=prefix if delimiter else max(prefix, literal, key=len),
+        prefix=prefix,
         delimiter=delimiter,
-        start=params.get("startOffset", ""),
+        start=max(start, after) if generation else start,  # of a name there may be more generations
         end=params.get("endOffset", ""),
-        after=_from_token(params.get("pageToken", "")),
-        limit=max(1, min(params.get("maxResults", 1000), 1000)),
+        after="" if generation else after,
+        limit=limit,
         matches=matches,
         trailing=params.get("includeTrailingDelimiter", False),
+        besides=store(call.cloud).noncurrent.names(bucket, max(start, after), prefix) if versions else (),
     )
     fields = params.get("fields", "*")
     digests = "*" in fields or "md5Hash" in fields or "crc32c" in fields or not re.search(r"items[(/]", fields)
-    found = store(call.cloud).get_many(bucket, page.names, digests=digests)
+    if versions:
+        every = store(call.cloud).get_versions(bucket, page.names, digests=digests)
+        found, token = cut(page, every, limit, (after, generation))
+    else:
+        found = store(call.cloud).get_many(bucket, page.names, digests=digests)
+        token = None if page.last is None else (page.last, 0)
     items = [resource(call.cloud, item, settings) for item in found]
     if items:
         answer["items"] = items
     if page.prefixes:
         answer["prefixes"] = page.prefixes
-    if page.last is not None:
-        answer["nextPageToken"] = base64.urlsafe_b64encode(page.last.encode()).decode()
+    if token is not None:
+        answer["nextPageToken"] = _token(*token)
     return answer
 
 
 @method("storage.objects.delete")
 def delete(call: Call) -> Response:
     bucket, name = call.params["bucket"], call.params["object"]
-    check = replaceable(call.cloud, bucket_settings(call.cloud, bucket), call.params)
-    store(call.cloud).delete(bucket, name, lambda found: check(existing(call, found)))
+    settings = bucket_settings(call.cloud, bucket)
+    check = replaceable(call.cloud, settings, call.params)
+    store(call.cloud).delete(
+        bucket,
+        name,
+        lambda found: check(existing(call, found)),
+        keep=has_versioning(settings),
+        generation=asked_generation(call.params),
+    )
     return Response(status_code=204)
 
 
@@ -144,12 +167,9 @@ def update(call: Call) -> dict[str, Any]:
 
 
 def existing(call: Call, found: StoredObject | None) -> StoredObject:
-    """Raises ApiError (404, 501) for an absent object, and for a generation that is not the current one: no others are kept."""
-    bucket, name, generation = call.params["bucket"], call.params["object"], call.params.get("generation")
-    if generation is not None and (found is None or generation != str(found.generation)):
-        raise no_generation(call.cloud, bucket, name, generation)
+    """Raises ApiError (404) for an absent object or generation."""
     if found is None:
-        raise no_object(bucket, name)
+        raise no_object(call.params["bucket"], call.params["object"])
     return found
 
 
@@ -173,14 +193,23 @@ def _update(call: Call, change: Any) -> dict[str, Any]:
         check_own_retention(call.cloud, settings, old, new, override=override)
         return new
 
-    found = store(call.cloud).update(bucket, name, checked, lambda now: preconditions(call.params)(existing(call, now)))
+    check = preconditions(call.params)
+    found = store(call.cloud).update(
+        bucket, name, checked, lambda now: check(existing(call, now)), asked_generation(call.params)
+    )
     if found is None:
         raise no_object(bucket, name)
     return resource(call.cloud, found, settings)
 
 
-def _from_token(token: str) -> str:
+def _token(name: str, generation: int) -> str:
+    """Where a page ends: after a name, or after a generation of one."""
+    return base64.urlsafe_b64encode(f"{name}\0{generation or ''}".encode()).decode()
+
+
+def _from_token(token: str) -> tuple[str, int]:
     try:
-        return base64.urlsafe_b64decode(token).decode()
+        name, _, generation = base64.urlsafe_b64decode(token).decode().partition("\0")
+        return name, int(generation or 0)
     except ValueError as error:
         raise invalid(f"Invalid page token: {token}") from error

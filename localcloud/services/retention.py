@@ -13,7 +13,7 @@ from typing import Any
 from localcloud.api import ApiError, invalid
 from localcloud.cloud import Cloud, rfc3339
 from localcloud.moments import micros_of
-from localcloud.storage.objects import StoredObject
+from localcloud.storage.stored import StoredObject
 
 
 def bucket_settings(cloud: Cloud, name: str) -> dict[str, Any]:
@@ -23,6 +23,11 @@ def bucket_settings(cloud: Cloud, name: str) -> dict[str, Any]:
         raise ApiError(404, "NOT_FOUND", "The specified bucket does not exist.")
     settings: dict[str, Any] = json.loads(row["settings"])
     return settings
+
+
+def has_versioning(settings: Mapping[str, Any]) -> bool:
+    """Whether a bucket with these settings keeps what is overwritten or deleted as noncurrent generations."""
+    return bool((settings.get("versioning") or {}).get("enabled"))
 
 
 def expiration(settings: Mapping[str, Any], found: StoredObject) -> datetime | None:

@@ -25,7 +25,7 @@ from localcloud.cloud import Cloud
 from localcloud.database import register_schema
 from localcloud.services.object_messages import merge, preconditions, replaceable, resource, writable
 from localcloud.services.objects import store
-from localcloud.services.retention import bucket_settings, check_own_retention
+from localcloud.services.retention import bucket_settings, check_own_retention, has_versioning
 from localcloud.storage.digests import CHUNK, Digests, digest_file
 from localcloud.storage.multipart import Multipart, MultipartError, boundary_of
 from localcloud.storage.objects import NameRefused
@@ -152,7 +152,9 @@ def _finish(
     check_own_retention(call.cloud, settings, {}, fields, override=False)
     check = replaceable(call.cloud, settings, call.params)
     try:
-        stored = store(call.cloud).commit(call.params["bucket"], name, path, digests, fields, check)
+        stored = store(call.cloud).commit(
+            call.params["bucket"], name, path, digests, fields, check, keep=has_versioning(settings)
+        )
     except NameRefused as error:
         raise invalid(str(error)) from error
     return resource(call.cloud, stored, settings)
@@ -245,7 +247,7 @@ def _complete(call: Call, row: Any, path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digests = digest_file(file)
     try:
-        with call.cloud.db.transaction():
+        with call.cloud.db.lock:  # no transaction: what is overwritten must be noted before it goes
             body = _finish(call, metadata["name"], path, digests, metadata, None)
             # a client that missed the answer asks again
             call.cloud.db.execute("UPDATE uploads SET done = ? WHERE id = ?", (json.dumps(body), row["id"]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,18 @@ def list_page(
     limit: int,
     matches: Callable[[str], Any] | None = None,
     trailing: bool = False,
+    besides: Iterable[str] = (),
 ) -> Page:
     """Up to `limit` names and prefixes: from `start` on, before `end`, without what earlier pages gave (up to `after`).
 
     `matches` chooses among names and prefixes. With `trailing` an object that ends with the delimiter is not only a prefix.
+    `besides`: names in order, under the prefix, that are listed as if they were files.
     """
     page = Page()
-    entries = _grouped(_walk(root, prefix, delimiter, max(start, after)), prefix, delimiter, trailing)
+    walked = _walk(root, prefix, delimiter, max(start, after))
+    if besides:
+        walked = _once(merge(walked, ((name, False) for name in besides)))
+    entries = _grouped(walked, prefix, delimiter, trailing)
     wanted = ((name, kind) for name, kind in entries if name >= start and name > after and not (end and name >= end))
     if matches:
         chosen = matches
@@ -58,6 +64,14 @@ def list_page(
 def has_objects(folder: Path) -> bool:
     """Whether there is any file in the folder or below it."""
     return any(True for _ in _files(str(folder), "", "", "", ""))
+
+
+def _once(entries: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    previous = None
+    for entry in entries:
+        if entry != previous:
+            previous = entry
+            yield entry
 
 
 def _walk(root: Path, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
@@ -110,6 +124,7 @@ def _grouped(entries: Iterator[tuple[str, bool]], prefix: str, delimiter: str, t
     for name, group in entries:
         position = name.find(delimiter, len(prefix)) if delimiter and not group else -1
         if position < 0:
+            previous = name if group else previous
             yield name, GROUP if group else OBJECT
             continue
         joined = name[: position + len(delimiter)]

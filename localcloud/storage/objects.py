@@ -13,15 +13,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
 from localcloud.database import Database, register_schema
 from localcloud.storage.digests import Digests, digest_file
+from localcloud.storage.generations import Generations
 from localcloud.storage.listing import has_objects
 from localcloud.storage.names import object_fault
+from localcloud.storage.stored import COLUMNS, StoredObject, from_row, values_of
 
 register_schema(
     """
@@ -38,27 +40,11 @@ register_schema(
 
 
 _UNREAD: Any = object()
+_CURRENT = tuple(column for column in COLUMNS if column != "deleted")
 
 
 class NameRefused(Exception):
     """No file can have this object's name."""
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """One object as it is now. `created` and `updated` in microseconds since 1970; `metadata`: the fields a client may set."""
-
-    bucket: str
-    name: str
-    generation: int
-    metageneration: int
-    size: int
-    mtime_ns: int
-    created: int
-    updated: int
-    md5: str | None = None
-    crc32c: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 Check = Callable[["StoredObject | None"], None]
@@ -69,10 +55,14 @@ def no_check(_: StoredObject | None) -> None:
 
 
 class ObjectStore:
-    """All objects of all buckets. Thread-safe. A `check` sees the object as it is at the write and refuses by raising."""
+    """All objects of all buckets. Thread-safe. A `check` sees the object as it is at the write and refuses by raising.
+
+    `keep` says that what a write replaces or removes stays as a noncurrent generation (the bucket has versioning).
+    """
 
     def __init__(self, root: Path, uploads: Path, db: Database) -> None:
         self.root = root
+        self.noncurrent = Generations(root.with_name("generations"), root, db)
         self._folder = str(root)  # strings are put together quicker than paths, at each call
         self._uploads = uploads
         self._db = db
@@ -82,11 +72,16 @@ class ObjectStore:
 
     # -- reading
 
-    def get(self, bucket: str, name: str, *, digests: bool = False) -> StoredObject | None:
-        """The object, or None. With `digests` its checksums are filled in (unless the file changes meanwhile)."""
+    def get(self, bucket: str, name: str, *, generation: int | None = None, digests: bool = False) -> StoredObject | None:
+        """The object (or one of its generations), or None. With `digests` its checksums are filled in (unless the file changes
+        meanwhile)."""
         if object_fault(name):
             return None
-        return self._adopt(bucket, name, digests=digests)
+        found = self._adopt(bucket, name, digests=digests)
+        if generation is None or (found is not None and found.generation == generation):
+            return found
+        found = self.noncurrent.get(bucket, name, generation)
+        return self._with_digests(found) if digests and found is not None and found.crc32c is None else found
 
     def get_many(self, bucket: str, names: Sequence[str], *, digests: bool = False) -> list[StoredObject]:
         """Those of the names that are objects, in their order."""
@@ -97,14 +92,26 @@ class ObjectStore:
         found = (self._adopt(bucket, name, digests=digests, row=known.get(name)) for name in names)
         return [each for each in found if each is not None]
 
-    def open(self, bucket: str, name: str) -> tuple[StoredObject, BinaryIO] | None:
+    def get_versions(self, bucket: str, names: Sequence[str], *, digests: bool = False) -> list[StoredObject]:
+        """Every generation of the names' objects, by name and each name's from the oldest on."""
+        kept = self.noncurrent.of(bucket, names)
+        if digests:
+            kept = [self._with_digests(each) if each.crc32c is None else each for each in kept]
+        # what was overwritten between the two looks is in both
+        every = {(each.name, each.generation): each for each in (*self.get_many(bucket, names, digests=digests), *kept)}
+        return [every[key] for key in sorted(every)]
+
+    def open(self, bucket: str, name: str, generation: int | None = None) -> tuple[StoredObject, BinaryIO] | None:
         """The object and its opened content: what is read stays that of one generation when the object is overwritten."""
         for _ in range(10):
-            found = self.get(bucket, name)
+            found = self.get(bucket, name, generation=generation)
             if found is None:
                 return None
             try:
-                file = open(f"{self._folder}/{bucket}/{name}", "rb", buffering=0)  # noqa: PTH123, SIM115 — the reader closes it
+                if found.deleted is None:
+                    file = open(f"{self._folder}/{bucket}/{name}", "rb", buffering=0)  # noqa: PTH123, SIM115 — the reader closes it
+                else:
+                    file = self.noncurrent.path(found).open("rb", buffering=0)
             except (FileNotFoundError, IsADirectoryError):
                 return None
             stat = os.fstat(file.fileno())
@@ -128,7 +135,15 @@ class ObjectStore:
             path.unlink(missing_ok=True)
 
     def commit(
-        self, bucket: str, name: str, content: Path, digests: Digests, metadata: dict[str, Any], check: Check = no_check
+        self,
+        bucket: str,
+        name: str,
+        content: Path,
+        digests: Digests,
+        metadata: dict[str, Any],
+        check: Check = no_check,
+        *,
+        keep: bool = False,
     ) -> StoredObject:
         """Makes the temporary file `content` the object, in one step. Raises NameRefused, what `check` raises, or OSError."""
         self.refuse_name(bucket, name)
@@ -138,11 +153,13 @@ class ObjectStore:
             check(current)
             target = self._path(bucket, name)
             now = time.time_ns() // 1000
-            generation = max(now, current.generation + 1 if current else 0)
+            generation = max(now, (current.generation if current else self.noncurrent.last(bucket, name)) + 1)
             os.utime(content, ns=(generation * 1000, generation * 1000))
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():
                 _remove_empty_folders(target)
+            if keep and current is not None:
+                self.noncurrent.keep(current, target)
             content.replace(target)
             stat = target.stat()
             stored = StoredObject(
@@ -152,11 +169,16 @@ class ObjectStore:
         return stored
 
     def update(
-        self, bucket: str, name: str, change: Callable[[dict[str, Any]], dict[str, Any]], check: Check
+        self,
+        bucket: str,
+        name: str,
+        change: Callable[[dict[str, Any]], dict[str, Any]],
+        check: Check,
+        generation: int | None = None,
     ) -> StoredObject | None:
         """Sets what `change` makes of the metadata; the content stays. None when there is no such object."""
         with self._lock:
-            current = self.get(bucket, name)
+            current = self.get(bucket, name, generation=generation)
             check(current)
             if current is None:
                 return None
@@ -167,16 +189,24 @@ class ObjectStore:
                 metadata=change(current.metadata),
             )
             self._write_row(changed)
-        return self.get(bucket, name, digests=True)
+        return self.get(bucket, name, generation=changed.generation, digests=True)
 
-    def delete(self, bucket: str, name: str, check: Check) -> bool:
-        """Removes the object and the folders that become empty; False when there is no such object."""
+    def delete(self, bucket: str, name: str, check: Check, *, keep: bool = False, generation: int | None = None) -> bool:
+        """Removes the object and the folders that become empty; False when there is no such object.
+
+        A `generation` that is named goes for good, the current one as well, and leaves the others as they are.
+        """
         with self._lock:
-            current = self.get(bucket, name)
+            current = self.get(bucket, name, generation=generation)
             check(current)
             if current is None:
                 return False
+            if current.deleted is not None:
+                self.noncurrent.delete(current)
+                return True
             path = self._path(bucket, name)
+            if keep and generation is None:
+                self.noncurrent.keep(current, path)
             path.unlink(missing_ok=True)
             self._db.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
             with suppress(OSError):
@@ -190,10 +220,11 @@ class ObjectStore:
         (self.root / bucket).mkdir(exist_ok=True)
 
     def delete_bucket_folder(self, bucket: str) -> bool:
-        """Removes the folder unless it holds objects; False when it does."""
+        """Removes the folder unless the bucket has objects, current ones or not; False when it does."""
         with self._lock:
-            if not self.is_empty(bucket):
+            if not self.is_empty(bucket) or self.noncurrent.any(bucket):
                 return False
+            self.noncurrent.forget_bucket(bucket)
             folder = self.root / bucket
             if folder.is_dir():
                 _remove_empty_folders(folder)
@@ -243,16 +274,17 @@ class ObjectStore:
         if row is _UNREAD:
             row = self._db.one("SELECT * FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
         if row is not None and (row["size"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
-            found = StoredObject(**{**dict(row), "metadata": json.loads(row["metadata"])})
+            found = from_row(row)
         else:
             micros = stat.st_mtime_ns // 1000
-            generation = max(micros, row["generation"] + 1 if row is not None else 1)
+            generation = max(micros, (row["generation"] if row is not None else self.noncurrent.last(bucket, name)) + 1)
             found = StoredObject(bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, micros, micros)
         if digests and found.md5 is None and found.crc32c is None:
-            found = self._with_digests(Path(path), found)
+            found = self._with_digests(found)
         return found
 
-    def _with_digests(self, path: Path, found: StoredObject) -> StoredObject:
+    def _with_digests(self, found: StoredObject) -> StoredObject:
+        path = self._path(found.bucket, found.name) if found.deleted is None else self.noncurrent.path(found)
         try:
             with path.open("rb") as file:
                 digests = digest_file(file)
@@ -263,28 +295,18 @@ class ObjectStore:
             return found
         found = replace(found, md5=digests.md5, crc32c=digests.crc32c)
         with self._lock:
-            now = self._adopt(found.bucket, found.name)
+            now = self.get(found.bucket, found.name, generation=found.generation)
             if now is not None and (now.generation, now.metageneration) == (found.generation, found.metageneration):
                 self._write_row(found)
         return found
 
     def _write_row(self, stored: StoredObject) -> None:
+        if stored.deleted is not None:
+            self.noncurrent.write(stored)
+            return
         self._db.execute(
-            "INSERT OR REPLACE INTO objects (bucket, name, generation, metageneration, size, mtime_ns, created, updated,"
-            " md5, crc32c, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                stored.bucket,
-                stored.name,
-                stored.generation,
-                stored.metageneration,
-                stored.size,
-                stored.mtime_ns,
-                stored.created,
-                stored.updated,
-                stored.md5,
-                stored.crc32c,
-                json.dumps(stored.metadata),
-            ),
+            f"INSERT OR REPLACE INTO objects ({', '.join(_CURRENT)}) VALUES ({', '.join('?' * len(_CURRENT))})",
+            values_of(stored, _CURRENT),
         )
 
 

@@ -34,7 +34,8 @@ class Writer:
     def __init__(self, cloud: LocalCloud) -> None:
         self.url = f"http://127.0.0.1:{cloud.port}"
         self.headers = {"Authorization": f"Bearer {(cloud.home / 'token').read_text()}"}
-        self.kept: dict[str, dict[str, Any]] = {"object": {}, "deleted": {}, "entry": {}, "account": {}, "label": {}, "job": {}}
+        kinds = ("object", "deleted", "generation", "entry", "account", "label", "job")
+        self.kept: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
 
     def send(self, session: requests.Session, verb: str, path: str, **options: Any) -> Any:
         answer = session.request(verb, f"{self.url}/{path}", headers=self.headers, timeout=30, **options)
@@ -49,6 +50,14 @@ class Writer:
             gone = self.kept["object"].pop(name)  # unacknowledged, it may be there or not
             self.send(session, "DELETE", f"storage/v1/b/kept/o/{name}")
             self.kept["deleted"][name] = gone
+
+    def generation(self, session: requests.Session, name: str) -> None:
+        """Overwrites one object again and again, and sometimes deletes it."""
+        content = random.randbytes(1000)
+        made = self.send(session, "POST", "upload/storage/v1/b/versions/o?uploadType=media&name=x", data=content)
+        self.kept["generation"][made["generation"]] = content
+        if random.random() < 0.2:
+            self.send(session, "DELETE", "storage/v1/b/versions/o/x")
 
     def entry(self, session: requests.Session, name: str) -> None:
         entries = [{"logName": f"{PROJECT}/logs/kept", "resource": {"type": "global"}, "textPayload": name}]
@@ -83,11 +92,13 @@ def test_no_acknowledged_write_is_lost(cloud: LocalCloud) -> None:
     writer = Writer(cloud)
     with requests.Session() as session:
         writer.send(session, "POST", "storage/v1/b?project=odcloud-local", json={"name": "kept"})
+        versions = {"name": "versions", "versioning": {"enabled": True}}
+        writer.send(session, "POST", "storage/v1/b?project=odcloud-local", json=versions)
     release = cloud.home / "release"
     running = cloud.create([COUNT.format(path=str(release))])
     until(lambda: cloud.texts(running, "workerpool0-0"))
     before = {process.pid for process in cloud.processes(running)}
-    kinds = (writer.object, writer.object, writer.entry, writer.account, writer.label, writer.job)
+    kinds = (writer.object, writer.object, writer.generation, writer.entry, writer.account, writer.label, writer.job)
     for turn in range(ROUNDS):
         threads = [
             threading.Thread(target=writer.until_the_server_dies, args=(write, f"w{turn}-{place}"))
@@ -130,6 +141,11 @@ def check(cloud: LocalCloud, writer: Writer) -> None:
         for name, (content, generation) in kept["object"].items():
             assert objects[name]["generation"] == generation
             assert (cloud.home / "buckets/kept" / name).read_bytes() == content
+        versions = {item["generation"] for item in pages("storage/v1/b/versions/o?versions=true", "items")}
+        assert kept["generation"].keys() <= versions
+        for generation, content in kept["generation"].items():
+            path = f"{writer.url}/storage/v1/b/versions/o/x?alt=media&generation={generation}"
+            assert session.get(path, headers=writer.headers, timeout=30).content == content
         accounts = {each["uniqueId"] for each in pages(f"v1/{PROJECT}/serviceAccounts", "accounts")}
         assert {made["uniqueId"] for made in kept["account"].values()} <= accounts
         assert kept["label"].items() <= writer.send(session, "GET", "storage/v1/b/kept").get("labels", {}).items()

@@ -126,3 +126,28 @@ def test_rsync(gcloud: Gcloud, local_cloud: LocalCloud, bucket: str) -> None:
     (folder / "by-a-job").write_text("new")
     gcloud("rsync", "-r", f"gs://{bucket}/shards", "shards")
     assert (source / "by-a-job").read_text() == "new"
+
+
+def test_generations(gcloud: Gcloud, local_cloud: LocalCloud, bucket: str) -> None:
+    at = f"gs://{bucket}"
+    local_cloud.call("storage.buckets.patch", {"versioning": {"enabled": True}}, bucket=bucket)
+    made = [local_cloud.upload(bucket, "ckpt", content)["generation"] for content in (b"one", b"two", b"three")]
+    urls = [f"{at}/ckpt#{generation}" for generation in made]
+    assert gcloud("ls", "-a", at).split() == urls
+    gcloud("cp", urls[1], "was.txt")
+    assert (gcloud.folder / "was.txt").read_text() == "two"
+    gcloud("cp", urls[0], f"{at}/ckpt")
+    assert gcloud("cat", f"{at}/ckpt", urls[2]) == "onethree"
+    gcloud("rm", urls[1])
+
+    def generations() -> int:
+        return len(local_cloud.call("storage.objects.list", bucket=bucket, versions=True).get("items", []))
+
+    gcloud("rm", f"{at}/ckpt")
+    assert generations() == 3  # two that were overwritten, and that one
+    gcloud("rm", "-a", f"{at}/ckpt")
+    assert generations() == 0
+    local_cloud.upload(bucket, "deep/a", b"1")
+    local_cloud.call("storage.objects.delete", bucket=bucket, object="deep/a")
+    gcloud("rm", "-r", at)
+    local_cloud.refusal(404, "storage.buckets.get", bucket=bucket)

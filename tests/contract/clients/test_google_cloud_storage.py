@@ -204,24 +204,6 @@ def test_metadata_and_preconditions(bucket: storage.Bucket) -> None:
     assert not found.exists() and bucket.get_blob("x") is None
 
 
-def test_old_generations_are_not_kept_and_that_is_said(bucket: storage.Bucket) -> None:
-    bucket.versioning_enabled = True
-    bucket.patch()
-    blob = bucket.blob("x")
-    blob.upload_from_string("one")
-    old = bucket.blob("x", generation=blob.generation)
-    bucket.blob("x").upload_from_string("two")
-    for refused in (
-        old.download_as_bytes,
-        old.reload,
-        old.delete,
-        lambda: bucket.copy_blob(old, bucket, "y", source_generation=old.generation),
-    ):
-        with pytest.raises(exceptions.MethodNotImplemented, match="no noncurrent generations"):
-            refused()
-    assert [each.generation for each in bucket.list_blobs(versions=True)] == [bucket.get_blob("x").generation]
-
-
 def test_copies(bucket: storage.Bucket, client: storage.Client) -> None:
     other = client.create_bucket("gcs-copies-target")
     blob = bucket.blob("a")
@@ -339,3 +321,28 @@ def test_what_is_not_offered_says_so(bucket: storage.Bucket) -> None:
         bucket.blob("x/below").upload_from_string("x")
     with pytest.raises(exceptions.BadRequest, match="objects are files"):
         bucket.copy_blob(bucket.blob("x"), bucket, "folder/")
+
+
+def test_generations(bucket: storage.Bucket) -> None:
+    bucket.versioning_enabled = True
+    bucket.patch()
+    for content in ("one", "two", "three"):
+        bucket.blob("train/checkpoint").upload_from_string(content)
+    bucket.delete_blob("train/checkpoint")
+    every = list(bucket.client.list_blobs(bucket, versions=True, page_size=2))
+    assert [each.name for each in every] == ["train/checkpoint"] * 3 and all(each.time_deleted for each in every)
+    assert list(bucket.client.list_blobs(bucket)) == []
+    oldest = bucket.blob("train/checkpoint", generation=every[0].generation)
+    assert oldest.download_as_bytes() == b"one" and oldest.exists()
+    found = bucket.get_blob("train/checkpoint", generation=every[1].generation)
+    assert found is not None and found.time_deleted == every[1].time_deleted
+    bucket.copy_blob(found, bucket, "train/checkpoint", source_generation=every[1].generation)
+    assert bucket.blob("train/checkpoint").download_as_bytes() == b"two"
+    bucket.blob("train/checkpoint", generation=every[2].generation).delete()
+    with pytest.raises(exceptions.NotFound):
+        bucket.blob("train/checkpoint", generation=every[2].generation).reload()
+    bucket.delete_blobs(list(bucket.list_blobs()))  # the current one becomes noncurrent
+    with pytest.raises(exceptions.Conflict, match="not empty"):
+        bucket.delete()
+    bucket.delete_blobs(list(bucket.list_blobs(versions=True)), preserve_generation=True)
+    bucket.delete()
