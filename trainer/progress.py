@@ -14,7 +14,13 @@ _WINDOW_SECONDS = 30.0
 
 def log(message: str, severity: str = "INFO", **fields: Any) -> None:
     """Prints one structured log line: {"severity": …, "message": …, and the fields}."""
-    print(json.dumps({"severity": severity, "message": message, **fields}, ensure_ascii=False), flush=True)
+    _write(sys.stdout, {"severity": severity, "message": message, **fields})
+
+
+def _write(stream: TextIO, line: dict[str, Any]) -> None:
+    # The end of the line in the same write: another thread's line must not come between.
+    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    stream.flush()
 
 
 def duration(seconds: float) -> str:
@@ -105,7 +111,7 @@ class Progress:
         with self._lock:
             line = self._line()
             self._reported = self._step
-        print(json.dumps(line, ensure_ascii=False), file=self._stream, flush=True)
+        _write(self._stream, line)
 
     def _line(self) -> dict[str, Any]:
         if self._loss is None:

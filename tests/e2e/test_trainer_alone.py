@@ -127,3 +127,20 @@ def test_evaluating_where_nothing_was_trained_names_the_folder(config: Path, tmp
     assert result.returncode == 2
     assert result.stderr.startswith(f"odcloud: error: {tmp_path / 'none'}: no checkpoint there to evaluate")
     assert not (tmp_path / "eval").exists()
+
+
+def test_two_devices_train_together_in_half_precision_and_one_goes_on_without_it(config: Path, tmp_path: Path) -> None:
+    edit(config, f"num_steps: {STEPS}", "num_steps: 2")
+    flags = [f"--train_dir={tmp_path / 'train'}", f"--pipeline_config_path={config}"]
+    command = [sys.executable, str(ROOT / "tests/e2e/two_devices.py"), "mixed_float16", *flags]
+    env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    assert "training with MirroredStrategy in mixed_float16" in ran.stdout
+    assert (tmp_path / "train/ckpt-2.index").is_file()
+
+    edit(config, "num_steps: 2", "num_steps: 3")
+    code, out, err = end(start(config, tmp_path / "train"))
+    assert code == 0, (out, err)
+    assert "resuming from step 2 " in out and "in float32" in out
+    assert (tmp_path / "train/ckpt-3.index").is_file()

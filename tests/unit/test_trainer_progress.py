@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import threading
 import time
 
 import pytest
 
-from trainer.progress import Progress, Rate, duration
+from trainer.progress import Progress, Rate, duration, log
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,22 @@ def test_the_end_is_always_reported() -> None:
     with Progress(1, every=60, stream=stream) as progress:
         progress.update(1, 0.25)
     assert json.loads(stream.getvalue())["step"] == 1
+
+
+def test_lines_of_several_threads_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(io.StringIO):
+        """Lets other threads go on after each write."""
+
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            time.sleep(0.001)
+            return written
+
+    monkeypatch.setattr(sys, "stdout", Slow())
+    threads = [threading.Thread(target=lambda: [log("word", step=step) for step in range(20)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert sorted(json.loads(line)["step"] for line in lines) == sorted(list(range(20)) * 4)
