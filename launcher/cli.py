@@ -407,7 +407,7 @@ def tensorboard(run: str | None, port: int, stack: str | None) -> int:
 def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     """Open a job's page in the browser: Google's console, or the page of the service in its place.
 
-    Without JOB the page of all jobs.
+    JOB may be one of ML Engine, too, where there is such a service. Without JOB the page of all jobs.
     """
     from launcher import page
 

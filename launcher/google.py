@@ -39,6 +39,7 @@ VERSIONS = {
     "compute": "v1",
     "iam": "v1",
     "logging": "v2",
+    "ml": "v1",
     "serviceusage": "v1",
     "storage": "v1",
 }

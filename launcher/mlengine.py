@@ -50,9 +50,14 @@ class Choices:
     any_machine_type: bool = False
 
 
+def is_name(name: str) -> bool:
+    """Whether ML Engine took it as a job's name (`jobId`)."""
+    return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,127}", name))
+
+
 def check_name(name: str) -> str:
     """`name`, if ML Engine took it as a job's. Raises UserError."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,127}", name):
+    if not is_name(name):
         raise UserError(
             f"job name {name!r}: must begin with a letter and hold at most 128 letters, digits and underscores, as on ML Engine"
         )

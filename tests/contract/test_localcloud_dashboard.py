@@ -263,6 +263,17 @@ def _mark(cloud: LocalCloud, browser: requests.Session) -> str:
     return form_mark((cloud.home / "token").read_text(), str(next(iter(browser.cookies)).value))
 
 
+def test_prices_say_of_which_region_they_are(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
+    assert "prices of" in page(browser, local_cloud, f"/ui/jobs/{job}")
+    assert "differ" not in page(browser, local_cloud, f"/ui/jobs/{job}").partition("an hour, list prices")[2][:200]
+    get = "aiplatform.projects.locations.customJobs"
+    spec = local_cloud.call(f"{get}.get", name=f"projects/odcloud-local/locations/us-central1/customJobs/{job}")["jobSpec"]
+    body = {"displayName": "abroad", "jobSpec": spec}
+    made = local_cloud.call(f"{get}.create", body, parent="projects/odcloud-local/locations/europe-west4")
+    text = page(browser, local_cloud, f"/ui/jobs/{made['name'].rpartition('/')[2]}")
+    assert re.search(r"an hour, list prices of [0-9-]+ in us-central1: those of europe-west4 differ<", text)
+
+
 def test_an_object_never_becomes_a_page(local_cloud: LocalCloud, browser: requests.Session, bucket: str) -> None:
     name = 'x/<img src=x onerror=alert(2)>"&?#%2e.html'
     params = {"uploadType": "media", "name": name}

@@ -135,6 +135,18 @@ def test_pages(stage: Stage, done: dict[str, Any]) -> None:
         page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/{done['job']}", timeout=10)
         assert page.ok and "done" in page.text
     assert "no job has" in failure(stage, "open", "none")
+
+    training = {"region": "us-central1", "packageUris": [f"gs://{BUCKET}/none-1.tar.gz"], "pythonModule": "a.b"}
+    jobs = f"http://127.0.0.1:{stage.port}/v1/projects/odcloud-local/jobs"
+    token = {"Authorization": f"Bearer {stage.environment['GOOGLE_OAUTH_ACCESS_TOKEN']}"}
+    assert requests.post(jobs, json={"jobId": "Old_job", "trainingInput": training}, headers=token, timeout=30).ok
+    with requests.Session() as browser:
+        assert browser.get(stage.run("open", "--print", "Old_job", check=True).stdout.strip(), timeout=30).ok
+        page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/Old_job", timeout=30)
+        assert page.ok and "ML Engine in us-central1" in page.text
+    message = stage.run("open", "--print", "Old_job", CLOUDSDK_API_ENDPOINT_OVERRIDES_ML="").stderr
+    assert "no job has" in message and "ended training on 2025-01-31" in message and "Traceback" not in message
+
     printed = stage.run("open", "--print", CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM="", check=True).stdout
     assert printed == "https://console.cloud.google.com/vertex-ai/training/custom-jobs?project=odcloud-local\n"
 
