@@ -113,6 +113,7 @@ def coco(folder: Path, images: int) -> Path:
 def timed(command: Sequence[str]) -> Run:
     """Runs a command to its end. Raises SystemExit with its last words when it fails."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

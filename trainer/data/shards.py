@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from trainer.data import examples, folder, images, tfrecord
+from trainer.data import examples, images, tfrecord
 from trainer.data.annotations import BadImage, Checked, Item, Object, Problem, Reader, check
 from trainer.data.tally import Tally
 from trainer.errors import InputError
@@ -66,9 +66,8 @@ class _Worker:
     def write(self, shard: Shard) -> Result:
         tally = Tally()
         bad: list[tuple[str, str, str]] = []
-        path = self.settings.destination / shard.name
-        tfrecord.write(path, self._examples(shard.items, tally, bad))
-        return Result(shard.name, shard.split, folder.sha256(path), tally.numbers(), bad)
+        digest = tfrecord.write(self.settings.destination / shard.name, self._examples(shard.items, tally, bad))
+        return Result(shard.name, shard.split, digest, tally.numbers(), bad)
 
     def _examples(self, items: Sequence[Item], tally: Tally, bad: list[tuple[str, str, str]]) -> Iterator[bytes]:
         for item in items:

@@ -10,6 +10,7 @@ to import, and TensorBoard's reader and writer compute the checksum in Python (s
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -31,19 +32,21 @@ def _masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def write(path: Path, payloads: Iterable[bytes]) -> None:
+def write(path: Path, payloads: Iterable[bytes]) -> str:
     """Writes the records under a temporary name beside `path`, then renames: `path` is whole or absent.
 
-    Raises InputError when the folder can't be written or the disk is full.
+    Returns the file's SHA-256 in hexadecimal digits. Raises InputError when the folder can't be written or the disk is full.
     """
     partial = path.with_name(f".{path.name}.partial")
+    digest = hashlib.sha256()
     try:
         with partial.open("wb") as file:
             for data in payloads:
                 header = struct.pack("<Q", len(data))
-                file.write(_HEADER.pack(len(data), _masked_crc32c(header)))
-                file.write(data)
-                file.write(_CHECKSUM.pack(_masked_crc32c(data)))
+                parts = _HEADER.pack(len(data), _masked_crc32c(header)), data, _CHECKSUM.pack(_masked_crc32c(data))
+                for part in parts:
+                    file.write(part)
+                    digest.update(part)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -51,6 +54,7 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
         raise cannot_write(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+    return digest.hexdigest()
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
