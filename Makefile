@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 READY := .venv/.ready
 
-.PHONY: help setup demo down test smoke-gcp lint lock clean
+.PHONY: help setup demo down test smoke-gcp lint docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -34,6 +34,10 @@ lint: $(READY) ## ruff, mypy, import-linter
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+docs: $(READY) ## the documentation as a site, site/index.html; and the generated pages that are committed
+	@.venv/bin/python -m tools.docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 lock: $(READY) ## resolve requirements.lock, and from it trainer/requirements.lock, anew
 	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \

@@ -1,6 +1,6 @@
 """Who may do what in a stack, and why: every IAM binding that the stack makes is one of these. Pure; no Pulumi import.
 
-`python -m infra.grants > docs/permissions.md` writes the page for those who review a stack before they let it in.
+`make docs` writes docs/permissions.md from it, for those who review a stack before they let it in.
 """
 
 from __future__ import annotations
@@ -134,7 +134,3 @@ def page() -> str:
         rows = "".join(f"| {grant.scope} | `{grant.role}` | {grant.why} |\n" for grant in grants)
         tables += f"## {holder}\n\n| on | role | why |\n| --- | --- | --- |\n{rows}\n"
     return PAGE.format(tables=tables.rstrip("\n") + "\n")
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -2,7 +2,7 @@
 
 Native leaf names are those of Vertex AI's `WorkerPoolSpec`, `Scheduling` and `CustomJobSpec` (discovery document
 `aiplatform.v1`); the old form's are those of `GoogleCloudMlV1__TrainingInput` (`ml.v1`).
-`python -m launcher.jobmodel > docs/job.schema.json` writes the JSON schema that editors read.
+`make docs` writes the JSON schema that editors read, docs/job.schema.json.
 """
 
 from __future__ import annotations
@@ -302,7 +302,3 @@ def _tidy(node: Any) -> Any:
 def schema_text() -> str:
     """docs/job.schema.json as it is to be."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    print(schema_text(), end="")

@@ -1,4 +1,4 @@
-"""`python -m launcher.migration_doc > docs/migrating-from-ml-engine.md`: the page for ML Engine's users, from mapping.yaml."""
+"""docs/migrating-from-ml-engine.md, the page for ML Engine's users, from mapping.yaml; `make docs` writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from launcher import machines
 _INTRODUCTION = """\
 # Migrating from ML Engine
 
-<!-- Made by `python -m launcher.migration_doc` from launcher/mapping.yaml: change that file, not this one. -->
+<!-- Made by `make docs` from launcher/migration_doc.py and launcher/mapping.yaml: change those files, not this one. -->
 
 ML Engine, later AI Platform Training, stopped serving training on 2025-01-31. Its command line goes on here: spell `gcloud` as
 `odcloud`, and the job runs on Vertex AI, or on the local cloud after `eval "$(odcloud local env)"`.
@@ -125,7 +125,3 @@ def _image(kind: str, image: str) -> tuple[str, str, str, str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

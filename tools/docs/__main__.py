@@ -1,0 +1,40 @@
+"""`python -m tools.docs` writes the generated files that are committed: those that are read without the site, too.
+
+`--check` writes nothing, and ends with exit code 1 where one of them is out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from infra import grants
+from launcher import jobmodel, migration_doc
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = {
+    "docs/job.schema.json": jobmodel.schema_text,
+    "docs/migrating-from-ml-engine.md": migration_doc.page,
+    "docs/permissions.md": grants.page,
+}
+
+
+def outdated() -> list[str]:
+    """Paths of the files that are not what they should be."""
+    return [path for path, make in COMMITTED.items() if (ROOT / path).read_text(encoding="utf-8") != make()]
+
+
+def main() -> int:
+    paths = outdated()
+    if sys.argv[1:] == ["--check"]:
+        for path in paths:
+            print(f"{path} is out of date: run `make docs`", file=sys.stderr)
+        return 1 if paths else 0
+    for path in paths:
+        (ROOT / path).write_text(COMMITTED[path](), encoding="utf-8")
+        print(f"{path} is written", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
