@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import click
 
 from launcher import cli, mlengine_cli
+from launcher import commands as launcher_commands
 
 HEAVY = {
     "pydantic",
@@ -27,6 +29,7 @@ HEAVY = {
     "asyncio",
     "infra",
 }
+COMMANDS = [module.name for module in pkgutil.iter_modules(launcher_commands.__path__)]
 
 
 def imported(*arguments: str) -> set[str]:
@@ -45,6 +48,8 @@ def test_help_imports_little() -> None:
         assert {name.partition(".")[0] for name in found} & HEAVY == set()
         assert {name for name in found if name.startswith("launcher.")} <= {
             "launcher.cli",
+            "launcher.commands",
+            *(f"launcher.commands.{name}" for name in COMMANDS),
             "launcher.errors",
             "launcher.legacy",
         }
