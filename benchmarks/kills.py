@@ -3,8 +3,9 @@
     python benchmarks/kills.py [--kills 20] [--steps 1200] [--seed 0]
 
 One chief, two workers and a parameter server train the digits as processes of this machine; chief, worker and server are
-killed (SIGKILL) in turn, after a random time each, and started again at once, as a job's runner does. Prints both APs, and
-exits 1 when the last step was not reached, or the AP is more than 0.03 away.
+killed (SIGKILL) in turn and started again at once, as a job's runner does. The kills spread over the whole run: each comes at
+a random step of its own share of them, once training has made a step since the last one. Prints both APs, and exits 1 when
+the last step was not reached, a kill found training already at its end, or the AP is more than 0.03 away.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REPLICAS = (("chief", 0), ("worker", 0), ("worker", 1), ("ps", 0))
 TURNS = (("chief", 0), ("worker", 0), ("ps", 0), ("worker", 1))
 TOLERANCE = 0.03
+TOLD_EVERY = 5.0  # seconds between the chief's words on its progress
 
 
 class Training:
@@ -41,6 +43,7 @@ class Training:
             self.cluster.setdefault(role, []).append(f"127.0.0.1:{item.getsockname()[1]}")
             item.close()
         self.processes = {replica: self.start(*replica) for replica in REPLICAS}
+        self.seen = 0  # lines of the chief's log that are older than the last kill
 
     def start(self, role: str, index: int) -> subprocess.Popen[bytes]:
         task = {"cluster": self.cluster, "task": {"type": role, "index": index}}
@@ -59,17 +62,25 @@ class Training:
         process = self.processes[replica]
         process.send_signal(signal.SIGKILL)
         process.wait()
+        self.seen = len(self.log())
         self.processes[replica] = self.start(*replica)
 
     def ended(self) -> bool:
         return self.processes["chief", 0].poll() is not None
 
-    def step(self) -> int:
-        """The last one that the chief told of."""
-        lines = (self.folder / "chief-0.log").read_text(errors="replace").splitlines()
-        return next(
-            (json.loads(line).get("step", 0) for line in reversed(lines) if line.startswith("{") and '"step"' in line), 0
-        )
+    def log(self) -> list[str]:
+        return (self.folder / "chief-0.log").read_text(errors="replace").splitlines()
+
+    def step(self, since: int = 0) -> int:
+        """The last one that the chief told of as done, in its log's lines from this one on; 0 if none."""
+        told = (line for line in reversed(self.log()[since:]) if line.startswith("{") and '"loss"' in line)
+        return int(json.loads(next(told, '{"step": 0}'))["step"])
+
+    def reach(self, step: int) -> bool:
+        """Waits until this step is done, and one since the last kill; False when training ended first."""
+        while self.step(self.seen) < max(step, 1) and not self.ended():
+            time.sleep(0.2)
+        return not self.ended()
 
     def wait(self) -> bool:
         return {process.wait() for process in self.processes.values()} == {0}
@@ -91,7 +102,6 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=60.0, metavar="SECONDS", help="between two kills")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="odcloud-kills-"))
     print(folder)
@@ -115,8 +125,10 @@ def run(folder: Path, config: Path, options: argparse.Namespace, kills: int) -> 
     training = Training(folder, config)
     began, done = time.monotonic(), 0
     try:
-        while done < kills and not training.ended():
-            time.sleep(drawn.uniform(0, options.longest))
+        for number in range(kills):
+            if not training.reach(int((number + drawn.random()) * options.steps / (kills + 1))):
+                break
+            time.sleep(drawn.uniform(0, TOLD_EVERY))
             if training.ended():
                 break
             replica = TURNS[done % len(TURNS)]
@@ -132,6 +144,8 @@ def run(folder: Path, config: Path, options: argparse.Namespace, kills: int) -> 
     print(f"{time.monotonic() - began:7.1f} s  step {training.step()} of {options.steps}, {done} kills", flush=True)
     if not fine or training.step() != options.steps:
         sys.exit(f"the last step was not reached; the logs are in {folder}")
+    if done < kills:
+        sys.exit(f"training ended before kill {done + 1}; make --steps more, or --kills fewer")
     return training.score()
 
 
