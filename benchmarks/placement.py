@@ -8,8 +8,11 @@ Prints, for each configuration, what the fullest server holds as a multiple of a
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from trainer import runtime
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # for `trainer` is a benchmark here, too
+
+from trainer import runtime  # noqa: E402
 
 runtime.prepare()
 
