@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # for `trainer` is a benchmark here, too
 
@@ -20,26 +21,26 @@ from trainer import garden, placement  # noqa: E402
 from trainer.config import experiment, reader  # noqa: E402
 
 
-def sizes(path: str) -> tuple[list[int], list[str]]:
-    """Bytes and names of a configuration's variables, in the order in which they are made."""
+def build(path: str) -> tuple[list[int], Any, Any]:
+    """Bytes of a configuration's variables in the order in which they are made, its model, its experiment."""
     import tensorflow as tf
 
-    found: list[tuple[int, str]] = []
+    found: list[int] = []
 
     def create(next_creator, **settings):  # type: ignore[no-untyped-def]
         variable = next_creator(**settings)
-        found.append((variable.shape.num_elements() * variable.dtype.size, variable.name))
+        found.append(variable.shape.num_elements() * variable.dtype.size)
         return variable
 
     wanted = experiment.parse(reader.read_text(path).replace(reader.PLACEHOLDER, "/data"), path)
     with tf.variable_creator_scope(create):
-        garden.build_task(wanted, [[]], []).build_model()
-    return [size for size, _ in found], [name for _, name in found]
+        model = garden.build_task(wanted, [[]], []).build_model()
+    return found, model, wanted
 
 
 def main() -> None:
     for path in sys.argv[1:]:
-        found, _ = sizes(path)
+        found, _, _ = build(path)
         print(f"{path}: {len(found)} variables, {sum(found) / 2**20:.1f} MiB\n")
         print("| servers | by turns | by size |\n| --- | --- | --- |")
         for servers in range(1, 9):

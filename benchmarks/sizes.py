@@ -1,9 +1,9 @@
-"""How large models are, and their checkpoints: what the sheet in benchmarks/scaling.py counts with.
+"""How large models are, their checkpoints, and what the fullest parameter server holds: facts for benchmarks/scaling.yaml.
 
     python benchmarks/sizes.py CONFIG …
 
-Builds each configuration's model and optimizer as training does, writes a checkpoint of them, and prints, for
-benchmarks/scaling.yaml, the number of variables, the bytes of all of them and of the trainable ones, and of the checkpoint.
+Builds each configuration's model and optimizer as training does and writes a checkpoint of them. In bytes: of all variables,
+of the trainable ones, of the checkpoint, and of what lies on the fullest of 1, 2, … 8 parameter servers.
 """
 
 from __future__ import annotations
@@ -12,35 +12,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # for `trainer` is a benchmark here, too
-
-from trainer import runtime  # noqa: E402
-
-runtime.prepare()
-
-import tensorflow as tf  # noqa: E402
-
-from trainer import garden  # noqa: E402
-from trainer.config import experiment, reader  # noqa: E402
-
-
-def size(variables: list[tf.Variable]) -> int:
-    """Bytes of variables."""
-    return sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
+from placement import build, garden, placement
 
 
 def main() -> None:
+    import tensorflow as tf
+
     for path in sys.argv[1:]:
-        wanted = experiment.parse(reader.read_text(path).replace(reader.PLACEHOLDER, "/data"), path)
-        model = garden.build_task(wanted, [[]], []).build_model()
+        found, model, wanted = build(path)
         optimizer = garden.build_optimizer(wanted, model)
         with tempfile.TemporaryDirectory() as folder:
             tf.train.Checkpoint(model=model, optimizer=optimizer).save(f"{folder}/ckpt")
             saved = sum(file.stat().st_size for file in Path(folder).glob("ckpt*"))
+        trainable = sum(variable.shape.num_elements() * variable.dtype.size for variable in model.trainable_variables)
+        fullest = [max(placement.by_size(found, servers)) for servers in range(1, 9)]
         print(
-            f"{Path(path).stem}: {{variables: {len(model.variables)}, bytes: {size(model.variables)}, "
-            f"trainable: {size(model.trainable_variables)}, checkpoint: {saved}}}",
-            flush=True,
+            f"{path}:\n  bytes: {sum(found)}\n  trainable: {trainable}\n  checkpoint: {saved}\n  fullest: {fullest}", flush=True
         )
         tf.keras.backend.clear_session()
 

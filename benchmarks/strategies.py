@@ -11,8 +11,10 @@ Prints a table of them; one line of JSON for each training goes to stderr. With 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -21,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from replicas import ROOT, Replica, Training, digits_config, make_digits
 
@@ -98,29 +100,66 @@ def configure(data: str, folder: Path, steps: int) -> Path:
     return config
 
 
+class Sample(NamedTuple):
+    """What has been used up to a step. cpu: seconds of each replica; sent, received: bytes of the parameter server."""
+
+    seconds: float
+    step: int
+    cpu: dict[Replica, float]
+    sent: int
+    received: int
+
+
+def sample(training: Training, began: float) -> Sample:
+    cpu = {}
+    for replica, process in training.processes.items():
+        try:  # proc(5): user and system time are the 14th and 15th fields; the name before them may have blanks
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        cpu[replica] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    sent = received = 0
+    if SERVER in training.processes and shutil.which("ss"):
+        told = subprocess.run(["ss", "-tinpH", "state", "established"], capture_output=True, text=True, check=True).stdout
+        lines = told.splitlines()
+        for connection, details in itertools.pairwise(lines):
+            if f"pid={training.processes[SERVER].pid}," in connection:
+                sent += sum(map(int, re.findall(r"bytes_sent:(\d+)", details)))
+                received += sum(map(int, re.findall(r"bytes_received:(\d+)", details)))
+    return Sample(time.monotonic() - began, training.step(), cpu, sent, received)
+
+
 def train(config: Path, folder: Path, replicas: Sequence[Replica]) -> dict[str, Any]:
-    """Trains and evaluates; {"rate": steps/s from the first step told of on, "cpu": seconds of all replicas, "metrics", …}."""
+    """Trains and evaluates. Rates count from the first step told of to the last one before the end."""
     before, load = resource.getrusage(resource.RUSAGE_CHILDREN), os.getloadavg()[0]
     training = Training(folder, config, replicas)
-    began, seen = time.monotonic(), []
+    began = time.monotonic()
+    seen: list[Sample] = []
     try:
         while not training.ended():
             time.sleep(0.1)
-            step = training.step()
-            if step and (not seen or step > seen[-1][1]):
-                seen.append((time.monotonic() - began, step))
+            if training.step() > (seen[-1].step if seen else 0):
+                now = sample(training, began)
+                if len(now.cpu) == len(replicas):
+                    seen.append(now)
         fine = training.wait()
     finally:
         training.stop()
     if not fine:
         sys.exit(f"a replica failed; the logs are in {folder}")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (first, first_step), (last, last_step) = seen[0], seen[-1]
+    first, last = seen[0], seen[-1]
+    steps = last.step - first.step
     return {
-        "steps": last_step,
-        "start": round(first, 1),
-        "rate": round((last_step - first_step) / (last - first), 2),
+        "steps": training.step(),
+        "start": round(first.seconds, 1),
+        "rate": round(steps / (last.seconds - first.seconds), 2),
         "cpu": round(used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime),
+        "cpu_per_step": {
+            f"{replica.role} {replica.index}": round((last.cpu[replica] - first.cpu[replica]) / steps, 4)
+            for replica in replicas
+        },
+        "server_bytes_per_step": [round((last.sent - first.sent) / steps), round((last.received - first.received) / steps)],
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
         "metrics": training.metrics(),
     }
