@@ -14,6 +14,7 @@ _INTRODUCTION = """\
 ML Engine, later AI Platform Training, stopped serving training on 2025-01-31. Its command line goes on here: spell `gcloud` as
 `odcloud`, and the job runs on Vertex AI, or on the local cloud after `eval "$(odcloud local env)"`.
 
+<!-- run by: tests/e2e/test_old_page.py -->
 ```bash
 odcloud ml-engine jobs submit training object_detection_`date +%s` \\
     --runtime-version 1.2 \\

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from doc_blocks import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_CLOUD = 'eval "$(.venv/bin/odcloud local env)"; '
@@ -128,18 +129,10 @@ def kill_replica(job: str, task: str) -> None:
     raise AssertionError(f"{task} of {job} does not run")
 
 
-def readme_blocks() -> dict[str, list[str]]:
-    """The shell blocks of the README by the heading they stand under."""
-    blocks: dict[str, list[str]] = {}
-    heading = ""
-    for found in re.finditer(
-        r"^#+ (?P<heading>[^\n]*)$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
-    ):
-        if found["heading"]:
-            heading = found["heading"]
-        elif found["language"] in {"sh", "bash", "shell", "console"}:
-            blocks.setdefault(heading, []).append(found["code"].strip())
-    return blocks
+def readme_block(heading: str) -> str:
+    """The README's shell block under a heading."""
+    (block,) = (block for block in blocks("README.md") if block.is_shell and block.heading == heading)
+    return block.code
 
 
 def short_training(clone: Path, steps: int = BY_HAND_STEPS) -> None:
@@ -147,15 +140,6 @@ def short_training(clone: Path, steps: int = BY_HAND_STEPS) -> None:
     text, count = re.subn(r"num_steps: \d+", f"num_steps: {steps}", config.read_text())
     assert count == 1
     config.write_text(text)
-
-
-def test_every_shell_block_of_the_readme_is_run_here() -> None:
-    with_an_engine = readme_blocks().pop("As a container image")  # in test_image.py
-    assert [line.split("#")[0].split() for line in with_an_engine[0].splitlines()] == [
-        ["odcloud", "image", verb] for verb in ("build", "push", "digest")
-    ]
-    assert set(readme_blocks()) == {"Two commands", "The same by hand", "On Google Cloud", "As a container image"}
-    assert "\n".join(readme_blocks()["Two commands"]).split("\n") == ["make demo", "make down", "make test"]
 
 
 def test_demo_trains_a_real_detector(clone: Path) -> None:
@@ -221,8 +205,7 @@ def test_demo_again_at_once_and_down(clone: Path) -> None:
 def test_readme_by_hand(clone: Path) -> None:
     short_training(clone)
     shell(clone, "make setup")
-    for block in readme_blocks()["The same by hand"]:
-        shell(clone, block)
+    shell(clone, readme_block("The same by hand"))
 
 
 def test_readme_google_cloud(clone: Path) -> None:
@@ -230,10 +213,9 @@ def test_readme_google_cloud(clone: Path) -> None:
     browser_only = "gcloud auth application-default login"
     short_training(clone)
     shell(clone, "make setup; .venv/bin/odcloud local start")
-    for block in readme_blocks()["On Google Cloud"]:
-        lines = [line for line in block.splitlines() if line.strip() != browser_only]
-        script = "\n".join(lines).replace("MY_PROJECT", "odcloud-local")
-        shell(clone, 'eval "$(.venv/bin/odcloud local env)"\n' + script)
+    lines = [line for line in readme_block("On Google Cloud").splitlines() if line.strip() != browser_only]
+    script = "\n".join(lines).replace("MY_PROJECT", "odcloud-local")
+    shell(clone, 'eval "$(.venv/bin/odcloud local env)"\n' + script)
     shell(clone, ".venv/bin/odcloud local reset --yes")
     assert not processes_of(clone)
 
