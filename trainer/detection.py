@@ -12,7 +12,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainer import garden, start
 from trainer.coco import Annotated
+from trainer.config.experiment import Experiment
 from trainer.data import records, tfrecord
 from trainer.errors import InputError
 
@@ -60,26 +62,36 @@ def _held_out(data: bytes, place: str, index: int) -> HeldOut:
 class Detector:
     """A model with a checkpoint's weights."""
 
-    def __init__(self, task: Any, checkpoint: str | None = None) -> None:
-        """checkpoint: to load at once; another one may be loaded later."""
+    def __init__(self, task: Any, experiment: Experiment, checkpoint: str | None = None) -> None:
+        """task: of the experiment. checkpoint: to load at once; another one may be loaded later."""
         self._task = task
         self._model = task.build_model()
         # With an inference's variables all made, a checkpoint of another model is noticed.
         if not self._model.built:
             self._model(tf.zeros([1, *task.task_config.model.input_size]), training=True)
+        self._saved = {"model": self._model}
+        self._averaging = None
+        if garden.averages(experiment):
+            start.freeze(self._model, experiment.frozen)
+            self._averaging = self._saved["optimizer"] = garden.build_optimizer(experiment, self._model)
         if checkpoint:
             self.load(checkpoint)
 
     def load(self, checkpoint: str) -> None:
-        """Takes the weights of a checkpoint. Raises InputError when it is not of this model, or not there."""
+        """Takes a checkpoint's weights, or their averages where the configuration says so.
+
+        Raises InputError when it is not of this model, or not there.
+        """
         try:
-            status = tf.train.Checkpoint(model=self._model).restore(checkpoint)
+            status = tf.train.Checkpoint(**self._saved).restore(checkpoint)
             status.assert_existing_objects_matched()
         except (AssertionError, ValueError) as error:
             raise InputError(f"{checkpoint}: is of another model than the pipeline configuration describes") from error
         except tf.errors.OpError as error:
             raise InputError(f"{checkpoint}: cannot be read: {str(error.message).splitlines()[0][:200]}") from error
         status.expect_partial()
+        if self._averaging:
+            garden.take_averages(self._averaging, self._model)
 
     @property
     def model(self) -> Any:

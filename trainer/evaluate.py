@@ -90,7 +90,9 @@ class Evaluation:
 
         runtime.quiet_logging()
         self._images = list(detection.read_images(inputs.eval_files, self.experiment.eval.examples))
-        self._build = lambda: detection.Detector(garden.build_task(self.experiment, inputs.train_files, inputs.eval_files))
+        self._build = lambda: detection.Detector(
+            garden.build_task(self.experiment, inputs.train_files, inputs.eval_files), self.experiment
+        )
         self._detector: Detector | None = None
 
     def last(self, checkpoint_dir: str) -> None:

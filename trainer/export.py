@@ -79,7 +79,7 @@ def export(checkpoint_dir: str, output: str, config_path: str | None = None, lab
     if checkpoint is None:
         raise InputError(f"{checkpoint_dir}: no checkpoint there to export; name the folder that training wrote to")
     task = garden.build_task(wanted, [[] for _ in wanted.train.patterns], [])
-    module = serving.build(task, detection.Detector(task, checkpoint).model)
+    module = serving.build(task, detection.Detector(task, wanted, checkpoint).model)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

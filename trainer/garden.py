@@ -11,11 +11,13 @@ from official.vision.configs import maskrcnn as maskrcnn_config
 from official.vision.configs import retinanet as retinanet_config
 from official.vision.tasks import maskrcnn, retinanet
 
+from trainer import colours, schedule
 from trainer.config.experiment import Experiment
 from trainer.config.inputs import Reader
 from trainer.errors import InputError
 
 _CONFIGS = {"retinanet": retinanet_config.RetinaNetTask, "faster_rcnn": maskrcnn_config.MaskRCNNTask}
+_AVERAGE = "average"  # the slot of Model Garden's ExponentialMovingAverage
 _TASKS = {"retinanet": retinanet.RetinaNetTask, "faster_rcnn": maskrcnn.MaskRCNNTask}
 
 
@@ -34,7 +36,10 @@ def build_task(experiment: Experiment, train_files: list[list[str]], eval_files:
     config = task_config(experiment)
     config.train_data = _with_files(config.train_data, train_files, experiment.train)
     config.validation_data.input_path = eval_files
-    return _TASKS[experiment.kind](config)
+    task = _TASKS[experiment.kind](config)
+    if experiment.colours:
+        colours.add(task, experiment.colours)
+    return task
 
 
 def _with_files(data: Any, files: list[list[str]], reader: Reader) -> Any:
@@ -51,13 +56,33 @@ def _with_files(data: Any, files: list[list[str]], reader: Reader) -> Any:
 def build_optimizer(experiment: Experiment, model: Any) -> Any:
     """The optimizer with its learning rate schedule and all of its variables, so that what a checkpoint lacks shows early."""
     factory = optimization.OptimizerFactory(optimizer_config(experiment))
-    optimizer = factory.build_optimizer(factory.build_learning_rate())
+    rate = schedule.Rate(experiment.schedule) if experiment.schedule else factory.build_learning_rate()
+    optimizer = factory.build_optimizer(rate)
     optimizer.iterations  # noqa: B018
     optimizer._create_all_weights(model.trainable_variables)
+    if averages(experiment):
+        optimizer.shadow_copy(model)
     if tf_keras.mixed_precision.global_policy().name == "mixed_float16":
         # Gradients that half precision would lose are scaled up (Model Garden's training steps know of it).
         return tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def averages(experiment: Experiment) -> bool:
+    """Whether moving averages of the weights are kept, which are what is evaluated and exported."""
+    return bool(experiment.optimizer.get("ema"))
+
+
+def begin_averages(optimizer: Any, model: Any) -> None:
+    """Sets the averages to the weights, as at a training's beginning."""
+    for variable in model.trainable_variables:
+        optimizer.get_slot(variable, _AVERAGE).assign(variable)
+
+
+def take_averages(optimizer: Any, model: Any) -> None:
+    """Sets the weights to their averages."""
+    for variable in model.trainable_variables:
+        variable.assign(optimizer.get_slot(variable, _AVERAGE))
 
 
 def optimizer_config(experiment: Experiment) -> Any:

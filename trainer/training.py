@@ -87,8 +87,12 @@ class Training:
         self._resumed = last_checkpoint(self._train_dir)
         if self._resumed:
             self._restore(checkpoint, self._resumed)
-        elif self._experiment.start:
-            start.begin(self._model, self._experiment.start)
+        else:
+            if self._experiment.start:
+                start.begin(self._model, self._experiment.start)
+            if garden.averages(self._experiment):
+                with strategy.scope():
+                    garden.begin_averages(self._optimizer, self._model)
         self._stepper = stepper.build(strategy, task, self._model, self._optimizer, task.task_config.train_data)
         self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
         if self._leads:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import experiment, locations, reader
+from trainer.config import augmentation, experiment, locations, rates, reader
 from trainer.errors import InputError
 from trainer.protos import pipeline_pb2
 
@@ -186,7 +186,6 @@ def test_localization_loss_counts_four_times_without_normalization_by_code_size(
     [
         ("height: 128", "height: 100", "fixed_shape_resizer.height 100: 96, a multiple of 32"),
         ("min_depth: 8", "", "feature_extractor.min_depth (not set, which means 16): the network's layers are at least 8"),
-        ("use_moving_average: false", "", "optimizer.use_moving_average (not set, which means true): the weights themselves"),
         ("force_match_for_each_row: true", "", "force_match_for_each_row (not set, which means false): each object"),
         ("class_prediction_bias_init: -4.6", "class_prediction_bias_init: 0", "class_prediction_bias_init 0: classes start"),
         ("max_detections_per_class: 100", "max_detections_per_class: 10", "max_detections_per_class 10: up to max_total"),
@@ -230,7 +229,7 @@ RATES = {
     },
     "manual_step_learning_rate { initial_learning_rate: 0.5 schedule { step: 7 learning_rate: 0.25 } }": {
         "type": "stepwise",
-        "stepwise": {"boundaries": [7], "values": [0.5, 0.25]},
+        "stepwise": {"boundaries": [6], "values": [0.5, 0.25]},
     },
 }
 
@@ -251,6 +250,74 @@ def test_other_optimizers_and_rates(text: str, rate: str, optimizer: str, settin
     written = optimizer.replace("LR", f"learning_rate {{ {rate} }}")
     result = experiment.parse(text[:start] + written + "\n" + text[end:], "p")
     assert result.optimizer == {"optimizer": settings, "learning_rate": RATES[rate]}
+
+
+EXPONENTIAL = "exponential_decay_learning_rate { initial_learning_rate: 0.5 decay_steps: 10 decay_factor: 0.25 MORE }"
+COSINE = "cosine_decay_learning_rate { learning_rate_base: 0.5 total_steps: 100 warmup_steps: 10 MORE }"
+
+
+@pytest.mark.parametrize(
+    ("rate", "more", "exact"),
+    [
+        (EXPONENTIAL, "", None),
+        (EXPONENTIAL, "burnin_steps: 5", None),  # at the initial rate, which Model Garden can
+        (EXPONENTIAL, "burnin_steps: 5 burnin_learning_rate: 0.25", rates.Exponential(0.5, 10, 0.25, True, 5, 0.25, 0.0)),
+        (EXPONENTIAL, "min_learning_rate: 0.125", rates.Exponential(0.5, 10, 0.25, True, 0, 0.5, 0.125)),
+        (COSINE, "", None),
+        (COSINE, "warmup_learning_rate: 0 hold_base_rate_steps: 20", rates.HeldCosine(0.5, 100, 10, 0.0, 20)),
+    ],
+)
+def test_rates_that_model_garden_lacks_are_kept_as_they_are(
+    text: str, rate: str, more: str, exact: rates.Schedule | None
+) -> None:
+    start, end = text.index("      learning_rate {"), text.index("    use_moving_average")
+    written = f"      learning_rate {{ {rate.replace('MORE', more)} }}\n    }}\n"
+    result = experiment.parse(text[:start] + written + text[end:], "p")
+    assert result.schedule == exact
+    assert result.approximations == ()
+
+
+def test_the_steps_of_a_warm_up_and_a_hold_must_leave_some_for_the_cosine(text: str) -> None:
+    found = errors(changed(text, "warmup_steps: 100", "warmup_steps: 100 hold_base_rate_steps: 1100"))
+    assert found == [
+        f"p.config: line {line_of(text, 'warmup_steps')}: train_config.optimizer.adam_optimizer.learning_rate."
+        "cosine_decay_learning_rate.warmup_steps 1200 and hold_base_rate_steps must be below total_steps 1200"
+    ]
+
+
+def test_averages_are_kept_where_evaluation_takes_them(text: str) -> None:
+    averaging = changed(text, "use_moving_average: false", "moving_average_decay: 0.75")
+    assert "ema" not in experiment.parse(averaging, "p").optimizer
+    evaluating = changed(averaging, "eval_config {", "eval_config { use_moving_averages: true")
+    assert experiment.parse(evaluating, "p").optimizer["ema"] == {"average_decay": 0.75, "dynamic_decay": True}
+    assert (
+        "use_moving_average false leaves eval_config.use_moving_averages true nothing to evaluate"
+        in (errors(changed(text, "eval_config {", "eval_config { use_moving_averages: true"))[0])
+    )
+    assert "moving_average_decay 1 must be between 0 and 1" in errors(changed(evaluating, "0.75", "1"))[0]
+
+
+def test_changes_of_colours_keep_their_order_and_amounts(text: str) -> None:
+    def colours(*steps: str) -> tuple[augmentation.Colour, ...]:
+        options = " ".join(f"data_augmentation_options {{ {step} }}" for step in steps)
+        return experiment.parse(changed(text, "num_steps: 1200", f"num_steps: 1200 {options}"), "p").colours
+
+    assert [
+        (c.kind, pytest.approx(c.values)) for c in colours("random_adjust_hue {}", "random_adjust_contrast { max_delta: 2 }")
+    ] == [
+        ("hue", (0.02,)),
+        ("contrast", (0.8, 2.0)),
+    ]
+    assert [colour.kind for colour in colours("random_distort_color { color_ordering: 1 }")] == [
+        "brightness", "contrast", "saturation", "hue",
+    ]  # fmt: skip
+    for step, message in (
+        ("random_distort_color { color_ordering: 2 }", "color_ordering 2 must be 0 or 1"),
+        ("random_adjust_hue { max_delta: 0.6 }", "max_delta 0.6 must be from 0 to 0.5"),
+        ("random_pixel_value_scale { minval: 2 }", "minval 2 must be from 0 to maxval 1.1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            colours(step)
 
 
 def test_gradients_are_clipped_by_their_global_norm(text: str) -> None:

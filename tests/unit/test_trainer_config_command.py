@@ -28,13 +28,13 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_check_says_what_is_trained_and_what_is_approximated(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(config, "use_moving_average: false", "use_moving_average: true")
+    edit(config, "num_steps: 1200", "num_steps: 1200\n  sync_replicas: true")
     assert main(["check", str(config)]) == 0
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == f"{config} can be trained: RetinaNet, 10 classes, images of 128 × 128, 1200 steps of batch 8"
     assert second == "1 field is approximated:"
-    line = 1 + config.read_text()[: config.read_text().index("use_moving_average: true")].count("\n")
-    assert third.startswith(f"  line {line}: train_config.optimizer.use_moving_average true: the weights themselves are kept")
+    line = 1 + config.read_text()[: config.read_text().index("sync_replicas: true")].count("\n")
+    assert third.startswith(f"  line {line}: train_config.sync_replicas true: workers train")
     assert main(["check", "--format=json", str(config)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["classes"], found["batchSize"], found["train"]["labelMap"]) == (10, 8, "/data/label_map.pbtxt")
@@ -42,8 +42,7 @@ def test_check_says_what_is_trained_and_what_is_approximated(config: Path, capsy
 
 
 def test_explain_accounts_for_each_field_once(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(config, "use_moving_average: false", "use_moving_average: true")
-    edit(config, "num_steps: 1200", "num_steps: 1200\n  bias_grad_multiplier: 2")
+    edit(config, "num_steps: 1200", "num_steps: 1200\n  sync_replicas: true\n  bias_grad_multiplier: 2")
     text = config.read_text()
     assert main(["explain", "--format=json", str(config)]) == 2
     notes = json.loads(capsys.readouterr().out)
@@ -51,7 +50,8 @@ def test_explain_accounts_for_each_field_once(config: Path, capsys: pytest.Captu
     assert len(verdicts) == len(notes)
     assert verdicts["model.ssd.num_classes"] == "mapped"
     assert verdicts["eval_input_reader[0].shuffle"] == "no effect"
-    assert verdicts["train_config.optimizer.use_moving_average"] == "approximated"
+    assert verdicts["train_config.sync_replicas"] == "approximated"
+    assert verdicts["train_config.optimizer.use_moving_average"] == "no effect"
     assert verdicts["train_config.bias_grad_multiplier is not supported"] == "refused"
     # Every line of the file that sets a scalar, and none else.
     set_lines = [n for n, line in enumerate(text.splitlines(), 1) if ": " in line.split("#")[0]]

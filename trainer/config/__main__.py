@@ -103,8 +103,7 @@ def _convert(options: argparse.Namespace) -> int:
         f"#   python -m official.vision.train --experiment={name} --mode=train --model_dir=DIR --config_file=THIS_FILE",
         *(f"# approximated: {note.sentence()}" for note in found.approximations),
     ]
-    if found.frozen:
-        lines.append(f"# not in Model Garden's form: train_config.freeze_variables {', '.join(found.frozen)}")
+    lines += [f"# not in Model Garden's form: {text}" for text in _left_out(found)]
     text = "\n".join(lines) + "\n" + yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
     if not options.output:
         print(text, end="")
@@ -117,6 +116,18 @@ def _convert(options: argparse.Namespace) -> int:
         raise InputError(f"{options.output}: cannot be written: {error.strerror or error}") from error
     print(f"{options.output} is written", file=sys.stderr)
     return 0
+
+
+def _left_out(found: experiment.Experiment) -> list[str]:
+    """What the configuration asks for that Model Garden's form has no words for."""
+    left = []
+    if found.frozen:
+        left.append(f"train_config.freeze_variables {', '.join(found.frozen)}")
+    if found.schedule:
+        left.append(f"the learning rate {found.schedule}; in its place stands the nearest")
+    if found.colours:
+        left.append(f"changes of the images' {', '.join(dict.fromkeys(colour.kind for colour in found.colours))}")
+    return left
 
 
 def _load_garden() -> Any:

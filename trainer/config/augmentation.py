@@ -1,8 +1,12 @@
-"""data_augmentation_options to what Model Garden's parsers can do (official/vision/configs/{retinanet,maskrcnn}.py)."""
+"""data_augmentation_options to what Model Garden's parsers can do (official/vision/configs/{retinanet,maskrcnn}.py).
+
+Changes of colours, which these cannot do, are made by trainer.colours.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from trainer.config.section import Section
 
@@ -14,17 +18,75 @@ _SUPPORTED = {
 }
 
 
-def read(train_config: Section, kind: str) -> dict[str, Any]:
-    """Fields of Model Garden's Parser for a model of the kind."""
+class Colour(NamedTuple):
+    """A change of an image's colours. values: the least and the largest amount, or what the kind needs."""
+
+    kind: str
+    values: tuple[float, ...]
+
+
+# color_ordering of random_distort_color
+_DISTORTIONS = {
+    0: ("brightness", "saturation", "hue", "contrast"),
+    1: ("brightness", "contrast", "saturation", "hue"),
+}
+_DISTORTION = {"brightness": (32 / 255,), "saturation": (0.5, 1.5), "hue": (0.2,), "contrast": (0.5, 1.5)}
+
+
+class Augmentation(NamedTuple):
+    """parser: fields of Model Garden's Parser; colours: in the order of the file."""
+
+    parser: dict[str, Any]
+    colours: tuple[Colour, ...]
+
+
+def read(train_config: Section, kind: str) -> Augmentation:
+    """What is done with the training images of a model of the kind."""
     parser: dict[str, Any] = {}
+    colours: list[Colour] = []
     if kind not in _SUPPORTED:  # the model is not supported, which is reported
         train_config.without_effect("data_augmentation_options")
-        return parser
+        return Augmentation(parser, ())
     for step in train_config.sections("data_augmentation_options"):
-        name, option = step.choice("preprocessing_step", _SUPPORTED[kind])
-        if option is not None:
+        name, option = step.choice("preprocessing_step", (*_SUPPORTED[kind], *_COLOURS))
+        if option is None:
+            continue
+        if name in _COLOURS:
+            colours += _COLOURS[name](option)
+        else:
             _READERS[name](option, step, parser)
-    return parser
+    return Augmentation(parser, tuple(colours))
+
+
+def _between(kind: str, lowest: str, highest: str) -> Callable[[Section], list[Colour]]:
+    def read_range(option: Section) -> list[Colour]:
+        low, high = option.value(lowest), option.value(highest)
+        if not 0 <= low <= high:
+            option.refuse(lowest, f"{low:g} must be from 0 to {highest} {high:g}")
+        return [Colour(kind, (low, high))]
+
+    return read_range
+
+
+def _up_to(kind: str, name: str, most: float) -> Callable[[Section], list[Colour]]:
+    def read_limit(option: Section) -> list[Colour]:
+        value = option.value(name)
+        if not 0 <= value <= most:
+            option.refuse(name, f"{value:g} must be from 0 to {most:g}")
+        return [Colour(kind, (value,))]
+
+    return read_limit
+
+
+def _gamma(option: Section) -> list[Colour]:
+    return [Colour("gamma", (option.positive("gamma"), option.positive("gain")))]
+
+
+def _distort(option: Section) -> list[Colour]:
+    ordering = option.value("color_ordering")
+    if ordering not in _DISTORTIONS:
+        option.refuse("color_ordering", f"{ordering} must be 0 or 1")
+    return [Colour(kind, _DISTORTION[kind]) for kind in _DISTORTIONS.get(ordering, ())]
 
 
 def _horizontal(option: Section, _: Section, parser: dict[str, Any]) -> None:
@@ -96,4 +158,14 @@ _READERS = {
     "random_crop_image": _crop,
     "autoaugment_image": _autoaugment,
     "random_jpeg_quality": _jpeg,
+}
+_COLOURS = {
+    "random_pixel_value_scale": _between("pixels", "minval", "maxval"),
+    "random_rgb_to_gray": _up_to("gray", "probability", 1.0),
+    "random_adjust_brightness": _up_to("brightness", "max_delta", 1.0),
+    "random_adjust_contrast": _between("contrast", "min_delta", "max_delta"),
+    "random_adjust_hue": _up_to("hue", "max_delta", 0.5),
+    "random_adjust_saturation": _between("saturation", "min_delta", "max_delta"),
+    "random_distort_color": _distort,
+    "adjust_gamma": _gamma,
 }

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.config import garden_yaml, inputs, model, reader, training
+from trainer.config.augmentation import Colour
 from trainer.config.inputs import EvalSettings, Reader
 from trainer.config.layers import ModelSettings
+from trainer.config.rates import Schedule
 from trainer.config.section import Note
 from trainer.config.training import Start
 from trainer.errors import InputError
@@ -18,7 +20,7 @@ class Experiment:
     """What a configuration asks for.
 
     kind: "retinanet" or "faster_rcnn". `task` and `optimizer` override Model Garden's task config of that kind and its
-    OptimizationConfig.
+    OptimizationConfig; `schedule` and `colours` are what these cannot express.
     """
 
     path: str
@@ -34,6 +36,8 @@ class Experiment:
     eval: EvalSettings
     start: Start | None = None
     frozen: tuple[str, ...] = ()
+    schedule: Schedule | None = None
+    colours: tuple[Colour, ...] = ()
     approximations: tuple[Note, ...] = field(default=())
 
 
@@ -56,9 +60,9 @@ def build(pipeline: reader.Pipeline) -> Experiment:
     """Maps a file that was read. Raises InputError with every problem found, each with its line."""
     root = pipeline.root
     settings = model.read(root.required_section("model"))
-    train = training.read(root.required_section("train_config"), settings.kind if settings else "")
-    train_reader = inputs.read_training(root.required_section("train_input_reader"))
     evaluation = inputs.read_eval_config(root.required_section("eval_config"))
+    train = training.read(root.required_section("train_config"), settings.kind if settings else "", evaluation.averaged)
+    train_reader = inputs.read_training(root.required_section("train_input_reader"))
     readers = root.sections("eval_input_reader")
     if len(readers) != 1:
         pipeline.problems.add(
@@ -83,6 +87,8 @@ def build(pipeline: reader.Pipeline) -> Experiment:
         eval=evaluation,
         start=train.start,
         frozen=train.frozen,
+        schedule=train.schedule,
+        colours=train.augmentation.colours,
         approximations=tuple(pipeline.problems.approximations),
     )
 
@@ -104,7 +110,7 @@ def _task(
             "global_batch_size": train.batch_size,
             "parser": {
                 **settings.parser,
-                **train.augmentation,
+                **train.augmentation.parser,
                 "max_num_instances": min(train.max_boxes, train_reader.max_boxes),
             },
             **train_reader.options,

@@ -33,6 +33,7 @@ class EvalSettings:
     drawn_boxes: int
     drawn_score: float
     voc: bool = False  # PASCAL VOC's metrics, too; COCO's always are
+    averaged: bool = False  # the weights' moving averages are evaluated
 
 
 def read_training(section: Section) -> Reader:
@@ -106,4 +107,5 @@ def read_eval_config(section: Section) -> EvalSettings:
         drawn_boxes=section.positive("max_num_boxes_to_visualize"),
         drawn_score=section.value("min_score_threshold"),
         voc=any(metric in VOC_METRICS for metric in metrics),
+        averaged=section.value("use_moving_averages"),
     )

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.config import augmentation
+from trainer.config import augmentation, rates
+from trainer.config.augmentation import Augmentation
 from trainer.config.section import Section
 
 # What a checkpoint gives, by fine_tune_checkpoint_type; the heads are of the classes, which may be others.
@@ -25,7 +26,8 @@ class TrainSettings:
     batch_size: int
     steps: int
     optimizer: dict[str, Any]
-    augmentation: dict[str, Any]
+    schedule: rates.Schedule | None
+    augmentation: Augmentation
     max_boxes: int
     keep_every_hours: int
     start: Start | None
@@ -41,8 +43,11 @@ class Start:
     line: int
 
 
-def read(section: Section, kind: str) -> TrainSettings:
-    """Reads and checks the whole section, for a model of the kind "retinanet" or "faster_rcnn"."""
+def read(section: Section, kind: str, averaged: bool) -> TrainSettings:
+    """Reads and checks the whole section, for a model of the kind "retinanet" or "faster_rcnn".
+
+    averaged: whether evaluation takes the weights' moving averages.
+    """
     steps = section.required("num_steps", "training without an end is not supported")
     if section.has("num_steps") and steps == 0:
         section.refuse("num_steps", "must be above 0: training without an end is not supported")
@@ -58,10 +63,12 @@ def read(section: Section, kind: str) -> TrainSettings:
         "retain_original_images", "summarize_gradients",
     )  # fmt: skip
     clip = section.value("gradient_clipping_by_norm")
+    optimizer, schedule = _optimizer(section.required_section("optimizer"), clip, averaged)
     return TrainSettings(
         batch_size=section.positive("batch_size"),
         steps=steps,
-        optimizer=_optimizer(section.required_section("optimizer"), clip),
+        optimizer=optimizer,
+        schedule=schedule,
         augmentation=augmentation.read(section, kind),
         max_boxes=section.positive("max_number_of_boxes"),
         keep_every_hours=section.positive("keep_checkpoint_every_n_hours"),
@@ -93,12 +100,12 @@ def _frozen(section: Section) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _optimizer(section: Section, clip: float) -> dict[str, Any]:
-    section.nearly("use_moving_average", False, "the weights themselves are kept, not their moving average")
-    section.without_effect("moving_average_decay")
+def _optimizer(section: Section, clip: float, averaged: bool) -> tuple[dict[str, Any], rates.Schedule | None]:
+    """Model Garden's OptimizationConfig, and the learning rate's schedule where that cannot express it."""
+    average = _average(section, averaged)
     kind, optimizer = section.choice("optimizer", ["adam_optimizer", "momentum_optimizer", "rms_prop_optimizer"])
     if optimizer is None:
-        return {}
+        return {}, None
     settings: dict[str, Any]
     if kind == "adam_optimizer":
         name, settings = "adam", {"epsilon": optimizer.value("epsilon")}
@@ -113,90 +120,20 @@ def _optimizer(section: Section, clip: float) -> dict[str, Any]:
         }
     if clip > 0:
         settings["global_clipnorm"] = clip
-    return {"optimizer": {"type": name, name: settings}, **_learning_rate(optimizer.required_section("learning_rate"))}
+    rate = rates.read(optimizer.required_section("learning_rate"))
+    return {"optimizer": {"type": name, name: settings}, **rate.garden, **average}, rate.exact
 
 
-def _learning_rate(section: Section) -> dict[str, Any]:
-    kind, rate = section.choice(
-        "learning_rate",
-        [
-            "constant_learning_rate",
-            "cosine_decay_learning_rate",
-            "exponential_decay_learning_rate",
-            "manual_step_learning_rate",
-        ],
-    )
-    if rate is None:
+def _average(section: Section, averaged: bool) -> dict[str, Any]:
+    """Averages are kept where evaluation takes them: nothing else looks at them."""
+    wanted = section.value("use_moving_average")
+    if averaged and not wanted:
+        section.refuse("use_moving_average", "false leaves eval_config.use_moving_averages true nothing to evaluate")
+    if not averaged:
+        section.without_effect("use_moving_average", "moving_average_decay")
         return {}
-    if kind == "constant_learning_rate":
-        return _schedule("constant", {"learning_rate": rate.positive("learning_rate")})
-    if kind == "cosine_decay_learning_rate":
-        return _cosine(rate)
-    if kind == "exponential_decay_learning_rate":
-        return _exponential(rate)
-    return _manual(rate)
-
-
-def _exponential(rate: Section) -> dict[str, Any]:
-    """initial_learning_rate · decay_factor ** (step / decay_steps), in stairs unless staircase is false."""
-    rate.only("min_learning_rate", 0.0, "the rate decays without a floor")
-    burnin, burnin_rate = rate.value("burnin_steps"), rate.value("burnin_learning_rate")
-    schedule = _schedule(
-        "exponential",
-        {
-            "initial_learning_rate": rate.positive("initial_learning_rate"),
-            "decay_steps": rate.positive("decay_steps"),
-            "decay_rate": rate.positive("decay_factor"),
-            "staircase": rate.value("staircase"),
-        },
-    )
-    if burnin:
-        schedule["learning_rate"]["exponential"]["offset"] = burnin
-        if burnin_rate:
-            rate.approximate("burnin_learning_rate", "the rate rises linearly from this one to the initial one")
-        schedule["warmup"] = _linear(burnin, burnin_rate)
-    return schedule
-
-
-def _cosine(rate: Section) -> dict[str, Any]:
-    """learning_rate_base · (1 + cos(π · (step − warmup_steps) / (total_steps − warmup_steps))) / 2, after a linear warm-up."""
-    rate.nearly("hold_base_rate_steps", 0, "the rate decays right after the warm-up")
-    base, total, warmup = rate.positive("learning_rate_base"), rate.positive("total_steps"), rate.value("warmup_steps")
-    if warmup >= total:
-        rate.refuse("warmup_steps", f"{warmup} must be below total_steps {total}")
-        return {}
-    schedule = _schedule("cosine", {"initial_learning_rate": base, "decay_steps": total - warmup, "offset": warmup})
-    if warmup:
-        schedule["warmup"] = _linear(warmup, rate.value("warmup_learning_rate"))
-    else:
-        rate.without_effect("warmup_learning_rate")
-    return schedule
-
-
-def _manual(rate: Section) -> dict[str, Any]:
-    warmup = rate.value("warmup")
-    boundaries: list[int] = []
-    values: list[float] = [rate.positive("initial_learning_rate")]
-    for step in rate.sections("schedule"):
-        boundary = step.required("step")
-        if boundaries and boundary <= boundaries[-1]:
-            step.refuse("step", f"{boundary} must be above the step before it, {boundaries[-1]}")
-        boundaries.append(boundary)
-        values.append(step.positive("learning_rate"))
-    if not boundaries:
-        return _schedule("constant", {"learning_rate": values[0]})
-    schedule = _schedule("stepwise", {"boundaries": boundaries, "values": values})
-    if warmup and boundaries[0] > 0:  # linearly from the initial rate to the first one of the schedule
-        schedule = _schedule("stepwise", {"boundaries": boundaries[1:], "values": values[1:]})
-        if not boundaries[1:]:
-            schedule = _schedule("constant", {"learning_rate": values[1]})
-        schedule["warmup"] = _linear(boundaries[0], values[0])
-    return schedule
-
-
-def _linear(steps: int, rate: float) -> dict[str, Any]:
-    return {"type": "linear", "linear": {"warmup_steps": steps, "warmup_learning_rate": rate}}
-
-
-def _schedule(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"learning_rate": {"type": kind, kind: settings}}
+    decay = section.value("moving_average_decay")
+    if not 0 < decay < 1:
+        section.refuse("moving_average_decay", f"{decay:g} must be between 0 and 1")
+    # The first steps' weights count less: the decay is min(decay, (1 + step) / (10 + step)), as TensorFlow 1 had it.
+    return {"ema": {"average_decay": decay, "dynamic_decay": True}}
