@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher import cloudbuild, stack
+from launcher import cloudbuild, pulumi
 from launcher.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def plan(repository: str, base_image: str | None, ca_file: Path | None) -> Plan:
             raise UserError(f"{ca_file}: cannot read the certificates: {error}; name a PEM file") from error
         if "-----BEGIN CERTIFICATE-----" not in arguments["EXTRA_CA"]:
             raise UserError(f"{ca_file}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
-    context = read_context(stack.project_folder(Path.cwd()))
+    context = read_context(pulumi.project_folder(Path.cwd()))
     return Plan(f"{repository}/{NAME}:{fingerprint(context, arguments)}", context, arguments)
 
 

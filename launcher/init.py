@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from launcher import pulumi
 from launcher.errors import UserError
-from launcher.stack import LOCAL, project_folder
 
 QUESTIONS: Mapping[str, tuple[str, str]] = {
     "gcp:project": ("Id of the Google Cloud project", ""),
@@ -29,18 +27,15 @@ def init(stack: str, given: Mapping[str, str | None], form: str) -> int:
     Raises:
         UserError: an answer is missing or wrong (nothing is written then), or Pulumi refuses.
     """
-    folder = project_folder(Path.cwd())
-    pulumi = shutil.which("pulumi")
-    if not pulumi:
-        raise UserError(f"no `pulumi` on PATH; run `make setup`, and {LOCAL}")
+    folder = pulumi.project_folder(Path.cwd())
     existing = folder / f"Pulumi.{stack}.yaml"
-    had = _config(pulumi, folder, stack) if existing.is_file() else {}
+    had = _config(folder, stack) if existing.is_file() else {}
     values = {key: value for key, value in given.items() if value is not None}
     values |= {key: _ask(key) for key in QUESTIONS if key not in values and key not in had}
     _check(folder, stack, {**had, **values})
-    _run(folder, [pulumi, "stack", "select", "--create", stack])
+    pulumi.run(folder, "stack", "select", "--create", stack)
     settings = [argument for key, value in values.items() for argument in ("--plaintext", f"{key}={value}")]
-    _run(folder, [pulumi, "config", "set-all", "--stack", stack, *settings])
+    pulumi.run(folder, "config", "set-all", "--stack", stack, *settings)
     if form == "json":
         print(json.dumps({"stack": stack, "file": str(existing), "config": {**had, **values}}))
     else:
@@ -65,15 +60,6 @@ def _check(folder: Path, stack: str, values: Mapping[str, str]) -> None:
         raise UserError(done.stderr.strip())
 
 
-def _config(pulumi: str, folder: Path, stack: str) -> dict[str, str]:
-    found = json.loads(_run(folder, [pulumi, "config", "--json", "--stack", stack]) or "{}")
+def _config(folder: Path, stack: str) -> dict[str, str]:
+    found = json.loads(pulumi.run(folder, "config", "--json", "--stack", stack) or "{}")
     return {key: entry["value"] for key, entry in found.items() if "value" in entry}
-
-
-def _run(folder: Path, command: list[str]) -> str:
-    environment = {"PULUMI_SKIP_UPDATE_CHECK": "true", **os.environ}
-    done = subprocess.run([*command, "--non-interactive"], cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().removeprefix("error: ")
-        raise UserError(f"`pulumi {' '.join(command[1:3])}` failed: {said}")
-    return done.stdout

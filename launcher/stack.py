@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher import pulumi
 from launcher.errors import UserError
+from launcher.pulumi import LOCAL
 
 if TYPE_CHECKING:
     from infra.outputs import StackOutputs
-
-LOCAL = 'for the local cloud first `eval "$(odcloud local env)"`'
 
 
 class Question:
@@ -23,22 +20,10 @@ class Question:
 
     def __init__(self, stack: str | None = None, folder: Path | None = None) -> None:
         """Raises UserError when there is no Pulumi or no project."""
-        self._folder = folder or project_folder(Path.cwd())
+        self._folder = folder or pulumi.project_folder(Path.cwd())
         self._stack = stack
-        command = shutil.which("pulumi")
-        if not command:
-            raise UserError(f"no `pulumi` on PATH; run `make setup`, and {LOCAL}")
         chosen = ["--stack", stack] if stack else []
-        self._process = subprocess.Popen(
-            [command, "stack", "output", "--json", "--non-interactive", *chosen],
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # GOGC: to collect garbage would take an eighth of its time and save 6 MB.
-            env={"PULUMI_SKIP_UPDATE_CHECK": "true", "GOGC": "400", **os.environ},
-        )
+        self._process = pulumi.started(self._folder, "stack", "output", "--json", *chosen)
 
     def __enter__(self) -> Question:
         return self
@@ -70,17 +55,6 @@ def outputs(stack: str | None = None) -> StackOutputs:
     """The outputs of `stack`, or of the selected one, of the project that the current folder is in. Raises UserError."""
     with Question(stack) as question:
         return question.answer()
-
-
-def project_folder(start: Path) -> Path:
-    """The nearest folder from `start` upward that holds Pulumi.yaml. Raises UserError."""
-    for folder in (start, *start.parents):
-        if (folder / "Pulumi.yaml").is_file():
-            return folder
-    raise UserError(
-        f"no Pulumi.yaml in {start} or above; run odcloud inside the project that provisions the stack "
-        "(odcloud ml-engine needs none)"
-    )
 
 
 def checked(values: Mapping[str, Any], stack: str) -> StackOutputs:

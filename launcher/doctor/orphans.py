@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher import vertex
-from launcher.errors import UserError
+from launcher import pulumi, vertex
 from launcher.google import GoogleError
 from launcher.place import Place
 from launcher.session import Session
-from launcher.stack import LOCAL, project_folder
 
 LABEL = "odcloud-stack"
 """The label of everything that a stack makes and that can have labels (infra/config.py)."""
@@ -88,12 +83,5 @@ def everything(session: Session) -> Iterator[Left]:
 
 def _stacks() -> set[str]:
     """The stacks of this project's folder that hold anything, in the backend that Pulumi is logged in to."""
-    pulumi, folder = shutil.which("pulumi"), project_folder(Path.cwd())
-    if not pulumi:
-        raise UserError(f"no `pulumi` on PATH; run `make setup`, and {LOCAL}")
-    command = [pulumi, "stack", "ls", "--json", "--non-interactive"]
-    environment = {"PULUMI_SKIP_UPDATE_CHECK": "true", **os.environ}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`pulumi stack ls` failed: {done.stderr.strip().removeprefix('error: ')}; {LOCAL}")
-    return {found["name"].rpartition("/")[2] for found in json.loads(done.stdout) if found.get("resourceCount", 1)}
+    found = json.loads(pulumi.run(pulumi.project_folder(Path.cwd()), "stack", "ls", "--json"))
+    return {stack["name"].rpartition("/")[2] for stack in found if stack.get("resourceCount", 1)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher import stack
+from launcher import pulumi, stack
 from launcher.errors import UserError
 
 GOOD: dict[str, Any] = {
@@ -62,12 +62,12 @@ def test_the_project_is_found_upward(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").touch()
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
-    assert stack.project_folder(deep) == tmp_path
+    assert pulumi.project_folder(deep) == tmp_path
 
 
 def test_no_project_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Pulumi\.yaml in .* or above"):
-        stack.project_folder(tmp_path)
+        pulumi.project_folder(tmp_path)
 
 
 def test_a_pulumi_nobody_waits_for_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
