@@ -37,7 +37,7 @@ def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(depends_on=resources)
 
 
-services = Services("services", ServicesArgs(project))
+services = Services("services", ServicesArgs(project, region))
 storage = Storage(
     "storage",
     StorageArgs(

@@ -1,4 +1,4 @@
-"""REST calls of the teardown, which asks what the stack holds at this moment."""
+"""REST calls of what asks how things are at this moment, which Pulumi's state does not tell."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ REQUEST_SECONDS = 60
 LOCAL = 'On the local cloud: `odcloud local start`, `eval "$(odcloud local env)"`, and again.'
 
 
-class TeardownError(Exception):
-    """Nothing may be taken away: the stack's jobs or results are in the way, or it is not known whether they are."""
+class RestError(Exception):
+    """A service is not reached, refuses, or there are no credentials for it."""
 
 
 class Api:
@@ -20,12 +20,12 @@ class Api:
     def __init__(self, service: str, default: str, path: str) -> None:
         """
         Raises:
-            TeardownError: no credentials.
+            RestError: no credentials.
         """
         import requests
 
         base = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}") or default
-        self.root = f"{base.rstrip('/')}/{path}"
+        self.root = f"{base.rstrip('/')}/{path}".rstrip("/")
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"Bearer {access_token()}"
 
@@ -33,7 +33,7 @@ class Api:
         """One request; its status and JSON.
 
         Raises:
-            TeardownError: no answer, or not one of the service's.
+            RestError: no answer, or not one of the service's.
         """
         import requests
 
@@ -42,23 +42,23 @@ class Api:
             answer = self.session.request(verb, url, params=params, timeout=REQUEST_SECONDS)
             body = answer.json()
         except requests.exceptions.JSONDecodeError:
-            raise TeardownError(f"{url}: answered {answer.status_code} without JSON; is this the right endpoint?") from None
+            raise RestError(f"{url}: answered {answer.status_code} without JSON; is this the right endpoint?") from None
         except requests.exceptions.RequestException as error:
-            raise TeardownError(f"{url} is not reached ({type(error).__name__}), so nothing is deleted. {LOCAL}") from None
+            raise RestError(f"{url} is not reached ({type(error).__name__}). {LOCAL}") from None
         return answer.status_code, body
 
     def pages(self, path: str, what: str, **params: str) -> Iterator[dict[str, Any]]:
         """Every page of a list; none if there is nothing that could have one.
 
         Raises:
-            TeardownError: refused.
+            RestError: refused.
         """
         while True:
             status, page = self.call("GET", path, **params)
             if status == 404:
                 return
             if status != 200:
-                raise TeardownError(f"{what} cannot be listed: {message(status, page)}")
+                raise RestError(f"{what} cannot be listed: {message(status, page)}")
             yield page
             if not page.get("nextPageToken"):
                 return
@@ -74,7 +74,7 @@ def access_token() -> str:
     """The environment's token, else one from Application Default Credentials.
 
     Raises:
-        TeardownError: neither.
+        RestError: neither.
     """
     token = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")
     if token:
@@ -87,8 +87,8 @@ def access_token() -> str:
         credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
         credentials.refresh(google.auth.transport.requests.Request())
     except google.auth.exceptions.GoogleAuthError as error:
-        raise TeardownError(
-            f"no credentials to stop the stack's jobs with ({str(error).splitlines()[0]}). Run `gcloud auth "
+        raise RestError(
+            f"no credentials for Google Cloud ({str(error).splitlines()[0]}). Run `gcloud auth "
             'application-default login`, or on the local cloud `eval "$(odcloud local env)"`.'
         ) from None
     return str(credentials.token)

@@ -9,14 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from infra.config import OnDestroy
-from infra.rest import Api, TeardownError, message
+from infra.rest import Api, RestError, message
+
+if TYPE_CHECKING:  # for pydantic behind it would double the start of the process that deletes
+    from infra.config import OnDestroy
 
 ENDED = {f"JOB_STATE_{state}" for state in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")}
 WAIT_SECONDS = 15 * 60
@@ -26,13 +28,17 @@ MARKS = "regions/"
 """Prefix of objects, each called after a region in which the launcher has started jobs of the stack beside its own."""
 
 
+class TeardownError(RestError):
+    """Nothing may be taken away: the stack's jobs or results are in the way."""
+
+
 class Jobs:
     """The Vertex AI custom jobs of one stack: those that carry all of `labels`."""
 
     def __init__(self, project: str, region: str, labels: Mapping[str, str]) -> None:
         """
         Raises:
-            TeardownError: no credentials.
+            RestError: no credentials.
         """
         self.api = Api("aiplatform", f"https://{region}-aiplatform.googleapis.com/", "v1")
         self.parent = f"projects/{project}/locations/{region}"
@@ -42,7 +48,7 @@ class Jobs:
         """Jobs with the stack's labels that have not ended.
 
         Raises:
-            TeardownError: they cannot be listed.
+            RestError: they cannot be listed.
         """
         wanted = " AND ".join(f'labels.{key}="{value}"' for key, value in self.labels.items())
         pages = self.api.pages(f"{self.parent}/customJobs", "the stack's jobs", filter=wanted, pageSize="100")
@@ -54,18 +60,18 @@ class Jobs:
         """Ask the service to cancel a job; one that has ended in the meantime is well, too.
 
         Raises:
-            TeardownError: refused for another reason.
+            RestError: refused for another reason.
         """
         status, body = self.api.call("POST", f"{job['name']}:cancel")
         if status not in (200, 400, 404):
-            raise TeardownError(f"{job['name']} cannot be cancelled: {message(status, body)}")
+            raise RestError(f"{job['name']} cannot be cancelled: {message(status, body)}")
 
 
 def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
     """Cancel the stack's jobs and wait until all have ended.
 
     Raises:
-        TeardownError: the service fails, or a job is still not ended after WAIT_SECONDS.
+        RestError: the service fails, or a job is still not ended after WAIT_SECONDS.
     """
     deadline = clock() + WAIT_SECONDS
     pause = 0.2
@@ -84,7 +90,7 @@ def regions(bucket: str, own: str) -> list[str]:
     """Where the stack's jobs may be: its own region, and those that the launcher has noted in the bucket.
 
     Raises:
-        TeardownError: it cannot be listed.
+        RestError: it cannot be listed.
     """
     api = Api("storage", "https://storage.googleapis.com/", "storage/v1")
     pages = api.pages(f"b/{quote(bucket, safe='')}/o", f"the objects of gs://{bucket}", prefix=MARKS)
@@ -119,7 +125,7 @@ def results(bucket: str) -> Results:
     """What a bucket holds; nothing if there is no such bucket.
 
     Raises:
-        TeardownError: it cannot be listed.
+        RestError: it cannot be listed.
     """
     api = Api("storage", "https://storage.googleapis.com/", "storage/v1")
     path, fields = f"b/{quote(bucket, safe='')}/o", "items(size),nextPageToken"

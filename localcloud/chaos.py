@@ -15,16 +15,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from localcloud.api import ApiError, invalid, not_found
+from localcloud.cloud import PROJECT_NUMBER
 from localcloud.jobs import store
 from localcloud.jobs.dialect import dialect_of
 from localcloud.jobs.states import ReplicaState
+from localcloud.services.serviceusage import TITLES
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
 
 PATH = "_chaos"
 MAX_SKEW = 10 * 366 * 24 * 3600.0  # seconds
-KINDS = ("429", "503", "reset", "lost", "delay")
+KINDS = ("429", "503", "disabled", "reset", "lost", "delay")
 STRIKES = ("kill", "preempt", "fill")
 # How the names of methods begin that write nothing, though they are sent as POST.
 _READS = ("get", "list", "test", "query", "search", "tail")
@@ -40,8 +42,8 @@ class HangUp(Exception):
 class Fault:
     """What the next `calls` calls meet of the methods whose id is `target` or begins with `target` and a dot.
 
-    429 and 503: an error, and nothing is done. reset: no answer, and nothing is done. lost: no answer, but the call is carried
-    out. delay: the call is carried out after `seconds`.
+    429 and 503: an error, and nothing is done. disabled: the same, a 403 as if the service were not switched on. reset: no
+    answer, and nothing is done. lost: no answer, but the call is carried out. delay: the call is carried out after `seconds`.
     """
 
     target: str
@@ -156,8 +158,28 @@ def refuse(fault: Fault) -> None:
     """Raises what a call meets before it is carried out, if anything."""
     if fault.kind in ("429", "503"):
         raise ApiError(int(fault.kind), message=f"A fault set by `odcloud local chaos` ({fault.target}).")
+    if fault.kind == "disabled":
+        raise disabled(fault.target.partition(".")[0])
     if fault.kind == "reset":
         raise HangUp
+
+
+def disabled(service: str) -> ApiError:
+    """What a service says that is switched off in the project, or has not noticed yet that it was switched on."""
+    name, project = f"{service}.googleapis.com", f"projects/{PROJECT_NUMBER}"
+    page = f"https://console.developers.google.com/apis/api/{name}/overview?project={PROJECT_NUMBER}"
+    message = (
+        f"{TITLES.get(name, name)} has not been used in project {PROJECT_NUMBER} before or it is disabled. Enable it by "
+        f"visiting {page} then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our "
+        "systems and retry."
+    )
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+        "metadata": {"service": name, "consumer": project},
+    }
+    return ApiError(403, message=message, details=[info], reason="accessNotConfigured")
 
 
 def _within(method_id: str, target: str) -> bool:

@@ -27,9 +27,10 @@ def add(commands: Any) -> None:
     fail.add_argument(
         "--with",
         dest="kind",
-        choices=("429", "503", "reset", "lost"),
+        choices=("429", "503", "disabled", "reset", "lost"),
         default="503",
-        help="an error; a reset before the call is carried out; or one after it, so that its answer is lost (default: 503)",
+        help="an error; the 403 of a service that is not switched on; a reset before the call is carried out; or one after it, "
+        "so that its answer is lost (default: 503)",
     )
     fail.add_argument("--calls", type=int, default=1, metavar="N", help="how many calls (default: 1)")
     fail.set_defaults(request=lambda given: ("POST", {"target": given.target, "kind": given.kind, "calls": given.calls}))

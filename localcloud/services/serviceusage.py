@@ -17,6 +17,7 @@ register_schema("CREATE TABLE IF NOT EXISTS enabled_services (name TEXT PRIMARY 
 TITLES = {
     "aiplatform.googleapis.com": "Vertex AI API",
     "artifactregistry.googleapis.com": "Artifact Registry API",
+    "billingbudgets.googleapis.com": "Cloud Billing Budget API",
     "cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
     "iam.googleapis.com": "Identity and Access Management (IAM) API",
     "logging.googleapis.com": "Cloud Logging API",

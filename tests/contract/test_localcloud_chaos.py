@@ -54,6 +54,16 @@ def test_the_next_calls_of_a_service_fail(local_cloud: LocalCloud) -> None:
     assert local_cloud.run("chaos", "list").stdout == "No faults are set.\n"
 
 
+def test_a_service_that_is_not_switched_on_yet(local_cloud: LocalCloud) -> None:
+    chaos(local_cloud, "fail", "storage", "--with", "disabled")
+    chaos(local_cloud, "fail", "iam", "--with", "disabled")
+    told = local_cloud.request("GET", "/storage/v1/b?project=odcloud-local").json()["error"]
+    assert (told["code"], told["errors"][0]["reason"]) == (403, "accessNotConfigured")
+    assert "Cloud Storage API has not been used in project 100000000001 before or it is disabled" in told["message"]
+    told = local_cloud.answer("iam.projects.serviceAccounts.list", name="projects/odcloud-local").json()["error"]
+    assert (told["status"], told["details"][0]["reason"]) == ("PERMISSION_DENIED", "SERVICE_DISABLED")
+
+
 @pytest.mark.parametrize(("kind", "made"), [("reset", False), ("lost", True)])
 def test_a_call_without_an_answer(local_cloud: LocalCloud, kind: str, made: bool) -> None:
     name = f"chaos-{kind}"

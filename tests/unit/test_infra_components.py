@@ -59,12 +59,12 @@ def provision() -> Provision:
 
 
 def test_services(provision: Provision) -> None:
-    resources = provision(lambda: Services("services", ServicesArgs("p")))
-    assert {resource.inputs["service"] for resource in resources} == {
-        f"{name}.googleapis.com"
-        for name in ("aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "logging", "storage")
-    }
-    assert all(resource.inputs["disableOnDestroy"] is False for resource in resources)
+    *services, usable = provision(lambda: Services("services", ServicesArgs("p", "us-central1", ["billingbudgets"])))
+    names = ["aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "logging", "storage", "billingbudgets"]
+    assert [service.inputs["service"] for service in services] == [f"{name}.googleapis.com" for name in names]
+    assert all(service.inputs["disableOnDestroy"] is False for service in services)
+    assert usable.typ == "pulumi-python:dynamic/odcloud:Usable"
+    assert usable.inputs["services"] == names
 
 
 def test_the_bucket_is_private_labelled_and_tidies_temporary_objects_only(provision: Provision) -> None:

@@ -1,6 +1,7 @@
 """infra/teardown.py against a small HTTP server that plays Vertex AI's custom jobs and Cloud Storage's list of objects."""
 
 import json
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -9,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from infra.rest import TeardownError
+from infra.rest import RestError
 from infra.teardown import BeforeDestroyProvider, Jobs, Results, regions, results, size, spare, stop_jobs
 
 LABELS = {"odcloud-stack": "dev"}
@@ -77,6 +78,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider does without them in its process, which here is the tests'."""
+    monkeypatch.setattr(sys, "tracebacklimit", 1000, raising=False)
+
+
 @pytest.fixture
 def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vertex]:
     server = Vertex()
@@ -119,20 +126,20 @@ def test_a_job_that_does_not_end_is_named(vertex: Vertex) -> None:
     name = vertex.add(1, "RUNNING")
     vertex.polls = 1_000_000
     times = iter(range(0, 1_000_000, 100))
-    with pytest.raises(TeardownError, match=name):
+    with pytest.raises(RestError, match=name):
         stop_jobs(Jobs("p", "r", LABELS), sleep=lambda _: None, clock=lambda: next(times))
 
 
 def test_a_refusal_is_in_the_services_words(vertex: Vertex) -> None:
     vertex.refuse = 403
-    with pytest.raises(TeardownError, match="403 no permission to list"):
+    with pytest.raises(RestError, match="403 no permission to list"):
         stop_jobs(Jobs("p", "r", LABELS))
 
 
 def test_an_unreachable_service_fails_the_deletion(vertex: Vertex) -> None:
     vertex.shutdown()
     vertex.server_close()
-    with pytest.raises(TeardownError, match="not reached"):
+    with pytest.raises(RestError, match="not reached"):
         stop_jobs(Jobs("p", "r", LABELS))
 
 
@@ -158,7 +165,7 @@ def test_results_are_what_training_and_evaluation_left(vertex: Vertex) -> None:
     assert str(results("bucket")) == "3 objects of training and evaluation (2.0 MB)"
     assert str(Results(1, 12)) == "1 object of training and evaluation (12 B)"
     vertex.refuse = 403
-    with pytest.raises(TeardownError, match="gs://bucket cannot be listed: 403 no permission"):
+    with pytest.raises(RestError, match="gs://bucket cannot be listed: 403 no permission"):
         results("bucket")
 
 
@@ -177,9 +184,7 @@ def test_sizes_are_rounded() -> None:
 def test_results_stop_a_destroy_unless_it_was_decided(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
     spare("bucket", "refuse")  # holds none
     vertex.objects = {"train/r/ckpt-1": 10}
-    with pytest.raises(
-        TeardownError, match=r"1 object .* in gs://bucket would be lost, so nothing is deleted.*onDestroy delete"
-    ):
+    with pytest.raises(RestError, match=r"1 object .* in gs://bucket would be lost, so nothing is deleted.*onDestroy delete"):
         spare("bucket", "refuse")
     assert capsys.readouterr().out == ""
     spare("bucket", "delete")
@@ -192,7 +197,7 @@ def test_a_refused_destroy_has_not_touched_a_job(vertex: Vertex) -> None:
     vertex.add(1, "RUNNING")
     vertex.objects = {"train/r/ckpt-1": 10}
     props = {"project": "p", "region": "r", "labels": LABELS, "bucket": "bucket", "on_destroy": "refuse"}
-    with pytest.raises(TeardownError):
+    with pytest.raises(RestError):
         BeforeDestroyProvider().delete("id", props)
     assert vertex.cancelled == []
     BeforeDestroyProvider().delete("id", {**props, "on_destroy": "delete"})

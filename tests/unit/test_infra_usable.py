@@ -1,0 +1,89 @@
+"""infra/usable.py: what is an answer of a service that is off, and how long it is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from infra import usable
+from infra.rest import RestError
+from infra.services import SERVICES
+
+OFF = {"error": {"message": "Not on.", "details": [{"reason": "SERVICE_DISABLED"}]}}
+OLD = {"error": {"message": "Not on.", "errors": [{"reason": "accessNotConfigured"}]}}
+WORDS = {"error": {"message": "Cloud Storage API has not been used in project 1 before or it is disabled."}}
+DENIED = {"error": {"message": "Permission denied.", "details": [{"reason": "IAM_PERMISSION_DENIED"}]}}
+PROPS = {"project": "p", "region": "us-central1", "services": ["storage", "iam"]}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "off"),
+    [
+        (403, OFF, True),
+        (403, OLD, True),
+        (403, WORDS, True),
+        (503, {}, True),
+        (403, DENIED, False),
+        (403, {"error": "denied"}, False),
+        (404, {}, False),
+        (200, {}, False),
+    ],
+)
+def test_only_a_service_that_is_off_is_waited_for(status: int, body: Mapping[str, Any], off: bool) -> None:
+    assert usable.is_off(status, body) is off
+
+
+def test_every_service_of_a_stack_can_be_asked() -> None:
+    assert {*SERVICES, "billingbudgets"} == usable.QUESTIONS.keys()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], dict[str, list[tuple[int, Any]]]]]:
+    """The services that were asked, in order, and what each answers next; then it answers 200."""
+    order: list[str] = []
+    answers: dict[str, list[tuple[int, Any]]] = {}
+
+    class Api:
+        def __init__(self, service: str, default: str, path: str) -> None:
+            self.service = service
+            assert default == f"https://{service}.googleapis.com/"
+
+        def call(self, verb: str, path: str) -> tuple[int, Any]:
+            order.append(self.service)
+            assert verb == "GET" and "{" not in path
+            waiting = answers.get(self.service, [])
+            return waiting.pop(0) if waiting else (200, {})
+
+    monkeypatch.setattr(usable, "Api", Api)
+    yield order, answers
+
+
+def test_services_that_are_on_are_asked_once(asked: Any) -> None:
+    order, _ = asked
+    usable.wait(PROPS, pytest.fail, pytest.fail)
+    assert order == ["storage", "iam"]
+
+
+def test_one_that_was_off_must_answer_three_times_in_a_row(asked: Any) -> None:
+    order, answers = asked
+    answers["storage"] = [(403, OLD), (403, OLD), (200, {}), (403, OLD)]
+    said: list[str] = []
+    pauses: list[float] = []
+    usable.wait(PROPS, said.append, pauses.append)
+    assert order == ["storage"] * 7 + ["iam"]
+    assert said == ["storage.googleapis.com is switched on, but not usable yet: waiting"]
+    assert len(pauses) == 6
+
+
+def test_not_for_ever(asked: Any) -> None:
+    _, answers = asked
+    answers["iam"] = [(403, OFF)] * 1000
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with pytest.raises(RestError, match=r"iam\.googleapis\.com is switched on, but still refused after 10 minutes.*Not on\."):
+        usable.wait(PROPS, lambda line: None, sleep, lambda: now[0])
