@@ -9,6 +9,7 @@ from pulumi.runtime import get_config_env
 from infra import config, sources
 from infra.artifacts import Artifacts, ArtifactsArgs
 from infra.bindings import Scopes
+from infra.budget import Budget, BudgetArgs
 from infra.delivery import Delivery, DeliveryArgs
 from infra.errors import told
 from infra.identity import Identity, IdentityArgs
@@ -37,7 +38,7 @@ def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(depends_on=resources)
 
 
-services = Services("services", ServicesArgs(project, region))
+services = Services("services", ServicesArgs(project, region, stack.billing_account))
 storage = Storage(
     "storage",
     StorageArgs(
@@ -61,6 +62,8 @@ delivered: dict[str, pulumi.Output[str]] = {}
 if stack.github_repository:
     args = DeliveryArgs(identity.scopes, stack.stack, stack.github_repository, stack.github_branch)
     delivered = Delivery("delivery", args, after(services)).sign_in
+if stack.billing_account and stack.budget:
+    Budget("budget", BudgetArgs(project, stack.billing_account, stack.budget, stack.name, stack.labels), after(services))
 artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket.name, [package, pipeline, *dataset]))
 Teardown(
     "teardown",

@@ -62,6 +62,12 @@ class StackConfig(BaseModel):
     github_branch: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", description="the branch whose workflows may deploy")
     ] = "main"
+    billing_account: Annotated[
+        str | None, Field(pattern=r"^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", description="billing account that the budget is of")
+    ] = None
+    budget: Annotated[
+        int | None, Field(ge=1, description="amount a month, in the billing account's currency, of which mail warns")
+    ] = None
     # The newest that Google lists with TensorFlow, available until 2026-07-11: an image of one's own is not bound to that date.
     executor_image_uri: Annotated[str, Field(min_length=1, description="Vertex AI's prebuilt training image")] = (
         "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest"
@@ -110,6 +116,10 @@ def load(stack: str, values: Mapping[str, str]) -> StackConfig:
             if item["loc"][0] != "bucket" or "bucket" in given  # its default is wrong only if project or stack is
         ]
         raise StackError("\n".join([f"Pulumi.{stack}.yaml: the stack's configuration is not usable:", *lines])) from None
+    if (config.budget is None) != (config.billing_account is None):
+        raise StackError(
+            f"Pulumi.{stack}.yaml: {NAMESPACE}:budget and {NAMESPACE}:billingAccount belong together; set both, or neither."
+        )
     if 0 < config.soft_delete_days < 7:  # Cloud Storage takes 0 (off) or at least 7 days
         raise StackError(
             f"Pulumi.{stack}.yaml: {NAMESPACE}:softDeleteDays is {config.soft_delete_days}; Cloud Storage takes 0 or 7 to 90."

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Scope = Literal["project", "bucket", "repository", "trainer account", "deployer account", "previewer account"]
+Scope = Literal[
+    "project", "bucket", "repository", "trainer account", "deployer account", "previewer account", "billing account"
+]
 
 
 class Grant(NamedTuple):
@@ -104,6 +106,17 @@ FEDERATION = (
     ),
 )
 
+BY_HAND = (
+    Grant(
+        "budget",
+        "billing account",
+        "roles/billing.costsManager",
+        "Makes and removes the stack's budget (odcloud:billingAccount). The billing account is none of the stack's: only its "
+        "administrator can give this.",
+    ),
+)
+"""What no stack gives: whoever runs `pulumi up`, the deployer too, must have got it."""
+
 HOLDERS = {
     "The trainer's account": TRAINER,
     "Who may launch (odcloud:launchers, and the deployer)": LAUNCHER,
@@ -130,7 +143,7 @@ Nothing here is public, no basic role (owner, editor, viewer) is given, and no k
 def page() -> str:
     """docs/permissions.md."""
     tables = ""
-    for holder, grants in HOLDERS.items():
+    for holder, grants in {**HOLDERS, "Given by hand, to whoever runs `pulumi up`": BY_HAND}.items():
         rows = "".join(f"| {grant.scope} | `{grant.role}` | {grant.why} |\n" for grant in grants)
         tables += f"## {holder}\n\n| on | role | why |\n| --- | --- | --- |\n{rows}\n"
     return PAGE.format(tables=tables.rstrip("\n") + "\n")

@@ -1,4 +1,5 @@
-"""Rules that every stack should keep, checked over a preview: nothing public, no basic roles, no keys, a region, labels.
+"""Rules that every stack should keep, checked over a preview: nothing public, no basic roles, no keys, a region, labels,
+budgets that warn.
 
     pulumi preview --json > plan.json
     python -m infra.policies plan.json
@@ -66,7 +67,17 @@ def has_labels(resource: Resource) -> str | None:
     return "has no labels: its cost and its owner cannot be told" if missing else None
 
 
-POLICIES: Sequence[Callable[[Resource], str | None]] = (not_public, no_basic_role, no_key, has_region, has_labels)
+def budget_warns(resource: Resource) -> str | None:
+    if resource.type != "gcp:billing/budget:Budget":
+        return None
+    if not resource.inputs.get("thresholdRules"):
+        return "warns of nothing: set thresholdRules"
+    if not (resource.inputs.get("budgetFilter") or {}).get("projects"):
+        return "counts every project of the billing account: set budgetFilter.projects"
+    return None
+
+
+POLICIES: Sequence[Callable[[Resource], str | None]] = (not_public, no_basic_role, no_key, has_region, has_labels, budget_warns)
 
 
 def resources(plan: Any) -> Iterator[Resource]:

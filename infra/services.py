@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -17,8 +16,8 @@ SERVICES = ("aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "lo
 class ServicesArgs:
     project: str
     region: str
-    more: Sequence[str] = ()
-    """Services beside SERVICES, without their `.googleapis.com`."""
+    billing_account: str | None = None
+    """Of the stack's budget, if it has one."""
 
 
 class Services(pulumi.ComponentResource):
@@ -26,7 +25,8 @@ class Services(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ServicesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Services", name, None, opts)
-        wanted = [*SERVICES, *args.more]
+        billing = {"billing_account": args.billing_account} if args.billing_account else {}
+        wanted = [*SERVICES, *(["billingbudgets"] if billing else [])]
         switched = [
             projects.Service(
                 service,
@@ -39,7 +39,7 @@ class Services(pulumi.ComponentResource):
         ]
         Usable(
             "usable",
-            {"project": args.project, "region": args.region, "services": wanted},
+            {"project": args.project, "region": args.region, "services": wanted, **billing},
             pulumi.ResourceOptions(parent=self, depends_on=switched),
         )
         self.register_outputs({})

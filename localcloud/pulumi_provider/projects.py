@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from localcloud.pulumi_provider import iam, rest
+from typing import Any
+
+from localcloud.pulumi_provider import common, iam, rest
 from localcloud.pulumi_provider.common import REQUIRED
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern
 from localcloud.pulumi_provider.rest import PROJECTS, SERVICES
@@ -25,6 +27,20 @@ def enable_service(inputs: Properties) -> None:
     if service not in enabled_services(project):
         started = SERVICES.call("POST", f"projects/{project}/services:batchEnable", body={"serviceIds": [service]})
         rest.finish(SERVICES, started)
+
+
+def get_project(arguments: Properties) -> dict[str, Any]:
+    """The function getProject."""
+    project = PROJECTS.call("GET", f"projects/{arguments.get('projectId') or common.project()}")
+    labels = project.get("labels", {})
+    return {
+        "id": f"projects/{project['projectId']}",
+        "projectId": project["projectId"],
+        "name": project.get("name", ""),
+        "number": project["projectNumber"],
+        "labels": labels,
+        "effectiveLabels": labels,
+    }
 
 
 def disable_service(inputs: Properties) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from localcloud.pulumi_provider import accounts, billing, federation, projects, registry, storage
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import Kind
+from localcloud.pulumi_provider.kinds import Kind, Properties
 
 KINDS: Mapping[str, Kind] = {
     "gcp:artifactregistry/repository:Repository": registry.REPOSITORY,
@@ -22,6 +23,11 @@ KINDS: Mapping[str, Kind] = {
     "gcp:storage/bucketIAMMember:BucketIAMMember": storage.BUCKET_MEMBER,
     "gcp:storage/bucketObject:BucketObject": storage.OBJECT,
 }
+
+FUNCTIONS: Mapping[str, Callable[[Properties], dict[str, Any]]] = {
+    "gcp:organizations/getProject:getProject": projects.get_project,
+}
+"""The functions that are served, from their arguments to what they return."""
 
 
 def kind_of(urn: str) -> tuple[str, Kind]:

@@ -23,7 +23,7 @@ from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add
 
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Kind, check, diff, refreshed
-from localcloud.pulumi_provider.resources import kind_of
+from localcloud.pulumi_provider.resources import FUNCTIONS, kind_of
 from localcloud.pulumi_provider.rest import Conflict
 from localcloud.pulumi_provider.values import from_struct, to_struct
 
@@ -85,7 +85,12 @@ class Provider(ResourceProviderServicer):
 
     @reported
     def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise ProviderError(f"{request.tok} is not served by the local cloud's provider, nor is any other function")
+        if request.tok not in FUNCTIONS:
+            known = ", ".join(sorted(FUNCTIONS))
+            raise ProviderError(f"the function {request.tok} is not served by the local cloud's provider; it serves {known}")
+        answer = proto.InvokeResponse()
+        getattr(answer, "return").CopyFrom(to_struct(FUNCTIONS[request.tok](from_struct(request.args))))
+        return answer
 
     @reported
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:

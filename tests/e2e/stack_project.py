@@ -20,6 +20,7 @@ from infra.outputs import StackOutputs
 from localcloud.pulumi_provider.install import install
 
 ROOT = Path(__file__).parents[2]
+BILLING = "012345-6789AB-CDEF01"
 SHARDS = ("train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord", "test-00000-of-00001.tfrecord")
 CONFIG = "".join(
     f"{split}_input_reader {{\n"
@@ -127,13 +128,14 @@ class Project:
         return {item["name"] for item in self.call("GET", f"storage/v1/b/{bucket}/o").get("items", [])}
 
     def leftovers(self) -> list[Any]:
-        """What a destroyed stack must not leave: buckets, accounts, repositories, bindings."""
+        """What a destroyed stack must not leave: buckets, accounts, repositories, bindings, budgets."""
         project = "v1/projects/odcloud-local"
         return [
             *self.call("GET", "storage/v1/b?project=odcloud-local").get("items", []),
             *self.call("GET", f"{project}/serviceAccounts").get("accounts", []),
             *self.call("GET", f"{project}/locations/us-central1/repositories").get("repositories", []),
             *self.call("POST", f"{project}:getIamPolicy", {}).get("bindings", []),
+            *self.call("GET", f"v1/billingAccounts/{BILLING}/budgets").get("budgets", []),
         ]
 
     def provider_processes(self) -> list[int]:

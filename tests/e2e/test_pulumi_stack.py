@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from stack_project import CONFIG, SHARDS, Project, running
+from stack_project import BILLING, CONFIG, SHARDS, Project, running
 
 from infra.outputs import StackOutputs
 
@@ -48,7 +48,10 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 def test_up_again_refresh_change_destroy(project: Project) -> None:
-    project.succeed("up", "--yes", "--skip-preview")
+    # A service that was just switched on is refused at first, as on Google Cloud.
+    project.localcloud("chaos", "fail", "storage", "--with", "disabled", "--calls", "2")
+    said = project.succeed("up", "--yes", "--skip-preview")
+    assert "storage.googleapis.com is switched on, but not usable yet: waiting" in said
     outputs = project.outputs()
     assert outputs.bucket == "odcloud-local-odcloud-local"
     assert outputs.service_account == "odcloud-local@odcloud-local.iam.gserviceaccount.com"
@@ -149,6 +152,8 @@ def test_a_stack_with_everything_is_made_kept_and_removed(project: Project) -> N
         "githubRepository": "vision/pets",
         "versioning": "true",
         "checkpointDays": "90",
+        "billingAccount": BILLING,
+        "budget": "200",
         "kmsKey": "projects/odcloud-local/locations/us-central1/keyRings/r/cryptoKeys/k",
     }.items():
         project.succeed("config", "set", f"odcloud:{key}", value)
@@ -163,6 +168,10 @@ def test_a_stack_with_everything_is_made_kept_and_removed(project: Project) -> N
     assert outputs.delivery["deployer"] == "deploy-local@odcloud-local.iam.gserviceaccount.com"
     provider = project.call("GET", f"v1/{outputs.delivery['workload_identity_provider']}")
     assert "assertion.repository == 'vision/pets'" in provider["attributeCondition"]
+    (budget,) = project.call("GET", f"v1/billingAccounts/{BILLING}/budgets")["budgets"]
+    assert budget["amount"]["specifiedAmount"]["units"] == "200"
+    assert budget["budgetFilter"]["projects"] == ["projects/100000000001"]
+    assert budget["budgetFilter"]["labels"] == {"odcloud-stack": ["local"]}
     project.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
     project.succeed("refresh", "--yes", "--skip-preview", "--expect-no-changes")
 

@@ -10,6 +10,7 @@ from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 
 from infra.artifacts import Artifacts, ArtifactsArgs
 from infra.bindings import Scopes
+from infra.budget import Budget, BudgetArgs
 from infra.delivery import Delivery, DeliveryArgs
 from infra.grants import DEPLOYER, HOLDERS, LAUNCHER, TRAINER
 from infra.identity import Identity, IdentityArgs
@@ -41,7 +42,8 @@ class Engine(Mocks):
         return f"{args.name}-id", {**args.inputs, **computed}
 
     def call(self, args: MockCallArgs) -> dict[str, Any]:
-        raise AssertionError(f"the stack asks the provider nothing, but calls {args.token}")
+        assert args.token == "gcp:organizations/getProject:getProject", "the stack asks the provider nothing else"
+        return {"projectId": args.args["projectId"], "number": "12"}
 
 
 Provision = Callable[[Callable[[], object]], list[MockResourceArgs]]
@@ -59,12 +61,23 @@ def provision() -> Provision:
 
 
 def test_services(provision: Provision) -> None:
-    *services, usable = provision(lambda: Services("services", ServicesArgs("p", "us-central1", ["billingbudgets"])))
+    *services, usable = provision(lambda: Services("services", ServicesArgs("p", "us-central1", "0-0-0")))
     names = ["aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "logging", "storage", "billingbudgets"]
     assert [service.inputs["service"] for service in services] == [f"{name}.googleapis.com" for name in names]
     assert all(service.inputs["disableOnDestroy"] is False for service in services)
     assert usable.typ == "pulumi-python:dynamic/odcloud:Usable"
     assert usable.inputs["services"] == names
+    assert len(provision(lambda: Services("services", ServicesArgs("p", "us-central1")))) == len(names)
+
+
+def test_a_budget_of_what_carries_the_stacks_label(provision: Provision) -> None:
+    args = BudgetArgs("p", "012345-6789AB-CDEF01", 200, "odcloud-dev", LABELS)
+    (budget,) = provision(lambda: Budget("budget", args))
+    assert (budget.typ, budget.inputs["billingAccount"]) == ("gcp:billing/budget:Budget", "012345-6789AB-CDEF01")
+    assert budget.inputs["amount"] == {"specifiedAmount": {"units": "200"}}
+    assert budget.inputs["budgetFilter"]["projects"] == ["projects/12"]
+    assert budget.inputs["budgetFilter"]["labels"] == LABELS
+    assert [rule["thresholdPercent"] for rule in budget.inputs["thresholdRules"]] == [0.5, 0.9, 1.0]
 
 
 def test_the_bucket_is_private_labelled_and_tidies_temporary_objects_only(provision: Provision) -> None:

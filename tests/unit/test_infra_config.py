@@ -69,6 +69,14 @@ def test_a_stack_name_that_cannot_be_an_account_id_is_refused(stack: str) -> Non
         load(stack, LEAST)
 
 
+def test_a_budget_needs_its_billing_account() -> None:
+    both = {"odcloud:billingAccount": "012345-6789AB-CDEF01", "odcloud:budget": "200"}
+    assert load("dev", {**LEAST, **both}).budget == 200
+    for key in both:
+        with pytest.raises(StackError, match="belong together"):
+            load("dev", {**LEAST, key: both[key]})
+
+
 @pytest.mark.parametrize(("days", "right"), [("0", True), ("3", False), ("7", True), ("90", True), ("91", False)])
 def test_soft_delete_takes_none_or_at_least_a_week(days: str, right: bool) -> None:
     values = {**LEAST, "odcloud:softDeleteDays": days}

@@ -14,6 +14,7 @@ BUCKET = {
     "publicAccessPrevention": "enforced",
     "uniformBucketLevelAccess": True,
 }
+BUDGET_TYPE = "gcp:billing/budget:Budget"
 BUCKET_TYPE = "gcp:storage/bucket:Bucket"
 MEMBER_TYPE = "gcp:projects/iAMMember:IAMMember"
 
@@ -48,6 +49,8 @@ def test_a_stack_that_keeps_the_rules(tmp_path: Path, capsys: pytest.CaptureFixt
         (MEMBER_TYPE, {"role": "roles/storage.objectViewer", "member": "allUsers"}, "gives everybody"),
         ("gcp:storage/bucketIAMBinding:BucketIAMBinding", {"role": "r", "members": ["allAuthenticatedUsers"]}, "everybody"),
         ("gcp:serviceaccount/key:Key", {}, "key file"),
+        (BUDGET_TYPE, {"budgetFilter": {"projects": ["projects/1"]}}, "thresholdRules"),
+        (BUDGET_TYPE, {"thresholdRules": [{"thresholdPercent": 1}]}, "every project"),
     ],
 )
 def test_each_rule(kind: str, inputs: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
