@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.cloud import rfc3339
 from localcloud.jobs import gpus, limits, memory, replica, reserve, states, store
-from localcloud.jobs.active import ActiveJob, Patience
+from localcloud.jobs.active import ActiveJob
 from localcloud.jobs.cluster import Replica
+from localcloud.jobs.ending import Patience
 from localcloud.jobs.journal import Journal
 from localcloud.jobs.launch import Host
 from localcloud.services.logging import micros_of
@@ -60,7 +61,7 @@ class JobRunner:
                 self._take(number, self._need(row))
         for number in unfinished:
             self._enqueue(number)
-        adopted = {marker for job in self._jobs.values() for marker in job.markers()}
+        adopted = {marker for job in self._jobs.values() for marker in job.crew.markers()}
         home = f"{self._cloud.home}:"
         replica.send(replica.members((), lambda marker: marker.startswith(home) and marker not in adopted), signal.SIGKILL)
         self._thread.start()
@@ -75,7 +76,7 @@ class JobRunner:
 
     def strike(self, number: str, replica: Replica, action: str) -> None:
         """Kill a running replica of a job, take its machine away (`preempt`) or let its disk be full (`fill`)."""
-        self._requests.put(lambda: self._jobs[number].strike(replica, action) if number in self._jobs else None)
+        self._requests.put(lambda: self._jobs[number].crew.strike(replica, action) if number in self._jobs else None)
 
     def stop(self) -> None:
         """End every job and its replicas, and then the thread; returns when nothing runs any more."""
@@ -199,9 +200,9 @@ class JobRunner:
         now = time.monotonic()
         if now >= self._looked_at_memory + MEMORY_POLL:
             self._looked_at_memory = now
-            owners = {session: (job, each) for job in self._jobs.values() for session, each in job.sessions().items()}
+            owners = {session: (job, each) for job in self._jobs.values() for session, each in job.crew.sessions().items()}
             used = limits.memory(owners) if owners else {}
-            stopped = [job for job in self._jobs.values() if job.check_memory(used)]
+            stopped = [job for job in self._jobs.values() if job.crew.check_memory(used)]
             if (
                 not stopped
                 and sum(used.values()) > self._host.memory
@@ -209,7 +210,7 @@ class JobRunner:
             ):
                 largest = max(used, key=lambda session: used[session])
                 job, each = owners[largest]
-                job.starve(
+                job.crew.starve(
                     each,
                     f"It took {memory.gib(used[largest])}, more than any other, when the jobs together had used up the"
                     f" {memory.gib(self._host.memory)} that this machine has for them.",
@@ -217,7 +218,7 @@ class JobRunner:
         if now >= self._looked_at_disks + limits.DISK_POLL:
             self._looked_at_disks = now
             for job in self._jobs.values():
-                job.check_disk()
+                job.crew.check_disk()
 
     def _need(self, row: Any) -> Need:
         spec = json.loads(row["body"])["jobSpec"]

@@ -1,4 +1,4 @@
-"""A job that has not ended: its replicas are started, watched, restarted and shut down, step by step, by the runner's thread.
+"""A job that has not ended, step by step, by the runner's thread: what its replicas' exits mean, and what is to be done then.
 
 Whatever was decided can be told again from the stored rows, so that another server goes on where this one was killed.
 """
@@ -11,12 +11,13 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from localcloud.jobs import access, cluster, gpus, launch, limits, memory, ports, replica, reserve, states, store
+from localcloud.jobs import access, cluster, gpus, launch, limits, ports, replica, reserve, states, store
 from localcloud.jobs.cluster import Replica
+from localcloud.jobs.crew import Crew
 from localcloud.jobs.dialect import dialect_of
+from localcloud.jobs.ending import Ending, Patience
 from localcloud.jobs.journal import Journal
 from localcloud.jobs.preparation import Preparation, disk_error
 from localcloud.jobs.states import LIVE, Decision, ReplicaState
@@ -35,29 +36,10 @@ _LAST_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Patience:
-    """Seconds that replicas are given: to end by themselves after the primary, and after SIGTERM until SIGKILL."""
-
-    success: float = 15
-    terminate: float = 10
-    failure: float = 2
-    stop: float = 5
-
-
-@dataclass
-class _Ending:
-    """A shutdown under way: to a state in which the job ends, or to a restart of the whole job when there is none."""
-
-    state: str | None
-    error: dict[str, Any] | None
-    signal_at: float
-    kill_after: float
-    signalled_at: float | None = None
-
-
 class ActiveJob:
-    """One job. `step()` does what is due and returns at once; `done` says that the job has ended and nothing of it runs."""
+    """One job. `step()` does what is due and returns at once; `done` says that the job has ended and nothing of it runs.
+
+    `crew`: its replicas on this machine."""
 
     def __init__(self, cloud: Cloud, number: str, patience: Patience, host: launch.Host | None = None) -> None:
         row = store.job(cloud.db, number)
@@ -71,15 +53,13 @@ class ActiveJob:
         self._job_restarts: int = row["restarts"]
         self._scheduling: Mapping[str, Any] = self._spec.get("scheduling", {})
         self._timeout = float(self._scheduling.get("timeout", "0s").removesuffix("s")) or DEFAULT_TIMEOUT
-        self._dialect = dialect_of(body)
+        dialect = dialect_of(body)
         self._host = host or launch.Host()
-        self._launch = launch.Job(cloud, number, self._spec, row["location"], self._dialect, self._host)
-        self._journal = Journal(cloud, number, self._dialect)
-        self._rows: dict[Replica, ReplicaRow] = {row.replica: row for row in store.replicas(cloud.db, number)}
-        self._processes: dict[Replica, replica.Process] = {}
+        self._launch = launch.Job(cloud, number, self._spec, row["location"], dialect, self._host)
+        self._journal = Journal(cloud, number, dialect)
+        self.crew = Crew(self._launch, self._journal, store.replicas(cloud.db, number), patience.terminate)
         self._preparation: Preparation | None = None
-        self._ending: _Ending | None = None
-        self._preempted: dict[Replica, float] = {}  # and when they are killed, by the monotonic clock
+        self._ending: Ending | None = None
         self._broken: dict[str, Any] | None = None
         self._timeout_at = math.inf  # by the monotonic clock: the other one may be set
         if row["start_time"]:
@@ -87,6 +67,10 @@ class ActiveJob:
             self._timeout_at = time.monotonic() + self._timeout - ran
         self._counts_restart = True  # the restart of the whole job that is under way, among the three that it has
         self._resume(row["state"])
+
+    @property
+    def _rows(self) -> dict[Replica, ReplicaRow]:
+        return self.crew.rows
 
     # What the outside asks for
 
@@ -100,27 +84,9 @@ class ActiveJob:
         """Shut the job down because the server stops."""
         error = {"code": states.CODE_CANCELLED, "message": "The local cloud was stopped."}
         if self._ending is not None and self._ending.state is not None:
-            self._ending.signal_at = 0
-            self._ending.kill_after = min(self._ending.kill_after, self._patience.stop)
+            self._ending.hasten(self._patience.stop)
         else:
             self._end(states.CANCELLED, error, kill_after=self._patience.stop)
-
-    def strike(self, struck: Replica, action: str) -> None:
-        """Kill a replica, `preempt` it (SIGTERM now, SIGKILL later, a restart whatever its exit code) or `fill` its disk."""
-        process = self._processes.get(struck)
-        if process is None:
-            return
-        name = self._dialect.task_name(struck)
-        if action == "fill":
-            self._stop_replica(struck, limits.OUT_OF_DISK, "Its disk was filled on request.")
-        elif action == "preempt":
-            self._preempted.setdefault(struck, time.monotonic() + self._patience.terminate)
-            self._journal.say(f"Replica {name} is being pre-empted.", "WARNING")
-            members = replica.members(process.sessions(), lambda marker: marker == process.marker)
-            replica.send(members, signal.SIGTERM)
-        else:
-            self._journal.say(f"Replica {name} is killed on request.", "WARNING")
-            process.kill()
 
     def crash(self, error: Exception) -> bool:
         """Give the job up after an error in `step`: nothing of it runs on, and its state is stored as soon as that is possible.
@@ -132,43 +98,9 @@ class ActiveJob:
             reserve.release(self._cloud.home)
         if self._preparation:
             self._preparation.cancel()
-        replica.send(self._members(), signal.SIGKILL)
-        self._remove_containers()
+        self.crew.signal(signal.SIGKILL)
+        self.crew.remove_containers()
         return first
-
-    def markers(self) -> set[str]:
-        """The markers of the processes that belong to the job as it is now."""
-        return {process.marker for process in self._processes.values()}
-
-    def sessions(self) -> dict[int, Replica]:
-        """The sessions of the replicas that are processes: a container is held to its limits by engine and holder."""
-        return {process.pid: each for each, process in self._processes.items() if not cluster.image(self._spec, each.pool)}
-
-    def check_memory(self, used: Mapping[int, int]) -> bool:
-        """Stop the replicas that take more memory than their machines have; `used` by session. Whether there were any."""
-        stopped = False
-        for session, each in self.sessions().items():
-            limit = self._launch.memory_limit(each)
-            if used.get(session, 0) > limit and (taken := limits.memory_exactly(session)) > limit:
-                self.starve(each, f"It took {memory.gib(taken)}, and {self._launch.machine(each)}.")
-                stopped = True
-        return stopped
-
-    def check_disk(self) -> None:
-        """Stop the replicas whose files take more than their machines' disks hold."""
-        for each in self.sessions().values():
-            limit, taken = self._launch.disk_limit(each), limits.disk(self._journal.folder(each))
-            if taken > limit:
-                self._stop_replica(each, limits.OUT_OF_DISK, limits.over_disk(taken, limit))
-
-    def starve(self, each: Replica, details: str) -> None:
-        """Stop a replica for want of memory."""
-        self._stop_replica(each, limits.OUT_OF_MEMORY, details)
-
-    def _stop_replica(self, each: Replica, word: str, details: str) -> None:
-        if each in self._processes:
-            limits.note(self._journal.folder(each), word, details)
-            self._processes[each].kill()
 
     # What is due
 
@@ -187,17 +119,11 @@ class ActiveJob:
         elif not self._rows:
             self._prepare()
         else:
-            self._start_missing()
+            self.crew.start_missing()
             self._check_timeout()
 
     def _resume(self, state: str) -> None:
-        """Take over from the stored rows: running replicas are adopted, and what was decided about them is decided again."""
-        for row in self._rows.values():
-            if row.pid is not None and row.state is ReplicaState.RUNNING:
-                self._processes[row.replica] = replica.adopt(
-                    row.pid, row.process_created or 0.0, self._journal.folder(row.replica), self._marker(row)
-                )
-        self._remove_containers(keep=frozenset(self.markers()))  # of replicas that were started, but not stored
+        """Decide again what was decided about the replicas by the server that stored their rows."""
         if state == states.CANCELLING:
             self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
         elif state == states.PENDING and self._rows:
@@ -218,11 +144,11 @@ class ActiveJob:
             if not self._rows:
                 everyone = cluster.replicas(self._spec)
                 free = ports.allocate(len(everyone), store.ports_in_use(db))
-                self._rows = {each: ReplicaRow(each, port) for each, port in zip(everyone, free, strict=True)}
+                self._rows.update({each: ReplicaRow(each, port) for each, port in zip(everyone, free, strict=True)})
                 self._journal.say("Job is preparing.")
                 self._deal_gpus()
                 self._journal.record(self._rows.values(), "Replica {} is waiting for its packages or image.")
-        self._preparation = Preparation(self._cloud, self.number, self._spec, f"{self._prefix()}packages")
+        self._preparation = Preparation(self._cloud, self.number, self._spec, f"{self._launch.prefix}packages")
         self._preparation.start()
 
     def _deal_gpus(self) -> None:
@@ -247,68 +173,23 @@ class ActiveJob:
         for row in self._rows.values():
             if row.replica.pool in preparation.pythons:
                 row.python = str(preparation.pythons[row.replica.pool])
-        self._start_all()
-
-    def _start_all(self) -> None:
-        self._start_missing()
+        self.crew.start_missing()
         if store.advance(self._cloud.db, self.number, (states.PENDING, states.RUNNING), states.RUNNING, self._journal.now()):
             self._timeout_at = min(self._timeout_at, time.monotonic() + self._timeout)
             self._journal.say("Job is running.")
             for reason in access.refused_in_buckets(self._cloud, self._spec):
                 self._journal.say(reason, "WARNING")
 
-    def _start_missing(self) -> None:
-        for row in self._rows.values():
-            if row.state in LIVE and row.replica not in self._processes:
-                self._start(row)
-
-    def _start(self, row: ReplicaRow) -> None:
-        row.attempt += 1
-        every = {each.replica: each.port for each in self._rows.values()}
-        process = self._launch.start(row, every, self._journal.folder(row.replica), self._marker(row))
-        self._processes[row.replica] = process
-        row.state, row.exit_code, row.end_time = ReplicaState.RUNNING, None, None
-        row.start_time = self._journal.now()
-        row.pid, row.process_created = process.pid, process.created
-        self._journal.record([row], "Replica {} is running.")
-
     def _watch(self) -> None:
-        """Log what the replicas wrote, and notice those that ended."""
-        ended: list[ReplicaRow] = []
-        preempted: set[Replica] = set()
-        for each, process in list(self._processes.items()):
-            row = self._rows[each]
-            exit_code = process.exit_code()
-            if exit_code is None:
-                if time.monotonic() > self._preempted.get(each, math.inf):
-                    process.kill()
-                self._journal.copy_output(row)
-                continue
-            process.kill()  # what it started and left
-            self._remove_containers(process.marker)
-            while self._journal.copy_output(row, final=True):
-                pass
-            del self._processes[each]
-            if self._preempted.pop(each, None) is not None:
-                exit_code = 128 + signal.SIGTERM
-                preempted.add(each)
-            row.exit_code, row.end_time, row.pid = exit_code, self._journal.now(), None
-            ended.append(row)
+        """Take note of the replicas that have ended."""
+        ended, preempted = self.crew.watch()
         if not ended:
             return
         if self._ending is not None:
             for row in ended:
-                self._journal.record_exit(row, self._state_at_end(row, self._ending))
+                self._journal.record_exit(row, self._ending.state_of(row.exit_code or 0))
         else:
             self._react(ended, preempted)
-
-    @staticmethod
-    def _state_at_end(row: ReplicaRow, ending: _Ending) -> ReplicaState:
-        if ending.state is None:
-            return ReplicaState.RESTARTING
-        if row.exit_code == 0:
-            return ReplicaState.SUCCEEDED
-        return ReplicaState.STOPPED if ending.signalled_at is not None else ReplicaState.FAILED
 
     def _react(self, ended: list[ReplicaRow], preempted: Set[Replica]) -> None:
         """Decide what the exits mean while the job runs."""
@@ -364,23 +245,18 @@ class ActiveJob:
     def _end(self, state: str | None, error: dict[str, Any] | None, *, grace: float = 0.0, kill_after: float = 0.0) -> None:
         if self._preparation:
             self._preparation.cancel()
-        self._ending = _Ending(state, error, time.monotonic() + grace, kill_after)
+        self._ending = Ending(state, error, time.monotonic() + grace, kill_after)
 
-    def _shut_down(self, ending: _Ending) -> None:
+    def _shut_down(self, ending: Ending) -> None:
         """Wait for the replicas that still run, then SIGTERM, then SIGKILL; when nothing is left, end or restart the job."""
-        now = time.monotonic()
-        if self._processes:
-            if ending.signalled_at is None and now >= ending.signal_at:
-                replica.send(self._members(), signal.SIGTERM)
-                ending.signalled_at = now
-            elif ending.signalled_at is not None and now >= ending.signalled_at + ending.kill_after:
-                replica.send(self._members(), signal.SIGKILL)
+        if self.crew.working:
+            if number := ending.due(time.monotonic()):
+                self.crew.signal(number)
             return
         if self._preparation is not None and self._preparation.is_alive():
             return
         self._preparation = None
-        left = self._members()
-        if left:
+        if left := self.crew.members():
             replica.send(left, signal.SIGKILL)
         elif ending.state is None:
             self._restart_all()
@@ -398,7 +274,7 @@ class ActiveJob:
         for row in self._rows.values():
             row.recent_restarts = 0
             row.state = ReplicaState.RESTARTING
-        self._start_missing()
+        self.crew.start_missing()
 
     def _finish(self, state: str, error: dict[str, Any] | None) -> None:
         with self._cloud.db.transaction():
@@ -416,31 +292,8 @@ class ActiveJob:
         self.done = True
 
     def _give_up(self, error: dict[str, Any]) -> None:
-        self._processes.clear()
-        left = self._members()
+        self.crew.forget()
+        left = self.crew.members()
         replica.send(left, signal.SIGKILL)
         if not left and not (self._preparation and self._preparation.is_alive()):
             self._finish(states.FAILED, error)
-
-    def _remove_containers(self, marker: str | None = None, keep: frozenset[str] = frozenset()) -> None:
-        """Remove the containers left of a replica, or of all; a holder that was killed leaves its container running."""
-        if any(cluster.image(self._spec, row.replica.pool) for row in self._rows.values()):
-            from localcloud.jobs import container
-
-            if marker:
-                container.remove(marker)
-            else:
-                container.remove_all(self._prefix().removesuffix(":"), keep)
-
-    # Small things
-
-    def _prefix(self) -> str:
-        return f"{self._cloud.home}:{self.number}:"
-
-    def _marker(self, row: ReplicaRow) -> str:
-        return f"{self._prefix()}{row.replica.task_name}:{row.attempt}"
-
-    def _members(self) -> list[Any]:
-        prefix = self._prefix()
-        sessions = {session for process in self._processes.values() for session in process.sessions()}
-        return replica.members(sessions, lambda marker: marker.startswith(prefix))

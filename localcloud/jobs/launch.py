@@ -38,6 +38,11 @@ class Job:
     dialect: Dialect
     host: Host
 
+    @property
+    def prefix(self) -> str:
+        """How the markers of all its replicas' processes begin."""
+        return f"{self.cloud.home}:{self.number}:"
+
     def memory_limit(self, each: Replica) -> int:
         """The bytes of memory that a replica may take: its machine type's, and no more than there is for jobs."""
         own = machines.size_of(self._machine_type(each)).memory

@@ -15,7 +15,7 @@ import uvicorn
 from localcloud.cloud import open_cloud
 from localcloud.discovery import load_document
 from localcloud.home import HOST, Home
-from localcloud.jobs.active import Patience
+from localcloud.jobs.ending import Patience
 from localcloud.messages import read_message
 from localcloud.runner import JobRunner
 from localcloud.server import create_app, load_services

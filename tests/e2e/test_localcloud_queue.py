@@ -14,8 +14,8 @@ from test_localcloud_jobs import pool_of, sdist, until
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.home import Home
 from localcloud.jobs import machines, memory, states, store
-from localcloud.jobs.active import Patience
 from localcloud.jobs.cluster import Replica
+from localcloud.jobs.ending import Patience
 from localcloud.jobs.launch import Host
 from localcloud.jobs.states import ReplicaState
 from localcloud.runner import JobRunner
