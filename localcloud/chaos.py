@@ -85,6 +85,10 @@ class Faults:
             found["skew"] = self._cloud.skew.total_seconds()
         return found
 
+    def any(self) -> bool:
+        """Whether a call may meet one."""
+        return bool(self._faults)
+
     def check_disk(self, http_method: str, method_id: str) -> None:
         """Raises OSError, as the write of such a call would on a disk that is full."""
         if self._disk_full and http_method in ("POST", "PUT", "PATCH") and not method_id.rpartition(".")[2].startswith(_READS):

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SEEN = 4096  # rows that are remembered
+
 _schemas: list[str] = []
 
 
@@ -38,6 +40,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
         self._depth = 0
+        self._seen: dict[tuple[Any, ...], sqlite3.Row | None] = {}
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._connection.row_factory = sqlite3.Row
         self._connection.create_function("regexp", 2, _regexp, deterministic=True)
@@ -50,6 +53,7 @@ class Database:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Runs one statement (a transaction of its own outside `transaction()`) and returns the number of rows it changed."""
         with self.lock:
+            self._seen.clear()
             return self._connection.execute(sql, parameters).rowcount
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -61,6 +65,21 @@ class Database:
         """The first row of a SELECT, or None."""
         with self.lock:
             row: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()
+            return row
+
+    def look(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
+        """As `one`, but from memory if it was asked for since the last write. Only one process writes: the server."""
+        key = (sql, *parameters)
+        try:
+            return self._seen[key]  # without the lock: a write takes it out before it is done
+        except KeyError:
+            pass
+        with self.lock:
+            row = self.one(sql, parameters)
+            if not self._depth:  # what a transaction has written may still be undone
+                if len(self._seen) >= SEEN:
+                    self._seen.clear()
+                self._seen[key] = row
             return row
 
     @contextmanager

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import googleapiclient
 
-from localcloud.api import invalid
+from localcloud.errors import invalid
 from localcloud.messages import MessageError, read_message, read_parameter
 
 DOCUMENTS = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from localcloud.api import ApiError
 from localcloud.storage.digests import CHUNK
@@ -19,7 +21,7 @@ HEADERS = {
     "contentLanguage": "Content-Language",
     "cacheControl": "Cache-Control",
 }
-AT_ONCE = 1 << 18  # bytes that are read before the answer begins, as that is quicker than a stream
+AT_ONCE = 1 << 18  # bytes that are read before the answer begins; of more than these the kernel sends the file
 
 
 def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: Mapping[str, str]) -> Response:
@@ -60,8 +62,8 @@ def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: Mapping[s
     headers["Content-Length"] = str(last - first + 1)
     if last - first < AT_ONCE:
         with file:
-            return Response(b"".join(_pieces(file, first, last - first + 1)), status_code=status, headers=headers)
-    return StreamingResponse(_stream(file, first, last - first + 1), status_code=status, headers=headers)
+            return Response(_read(file, first, last - first + 1), status_code=status, headers=headers)
+    return _FilePart(file, first, last - first + 1, status_code=status, headers=headers)
 
 
 def _wants_plain(found: StoredObject, accepted: str) -> bool:
@@ -85,21 +87,27 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     return begin, end
 
 
-def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
-    with file:
-        file.seek(first)
-        while length > 0:
-            piece = file.read(min(CHUNK, length))
-            if not piece:
-                raise OSError("the file became shorter while it was read")
-            length -= len(piece)
-            yield piece
+class _FilePart(Response):
+    """A part of an open file, which the connection sends; closes the file."""
+
+    def __init__(self, file: BinaryIO, first: int, length: int, *, status_code: int, headers: Mapping[str, str]) -> None:
+        super().__init__(None, status_code, headers)
+        self._part = file, first, length
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        file, first, length = self._part
+        with file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                await scope["state"]["send_file"](file.fileno(), first, length)
+            await send({"type": "http.response.body"})
 
 
-async def _stream(file: BinaryIO, first: int, length: int) -> AsyncIterator[bytes]:
-    """Read in the event loop: mostly from memory, and a piece is there sooner than another thread would be."""
-    for piece in _pieces(file, first, length):
-        yield piece
+def _read(file: BinaryIO, first: int, length: int) -> bytes:
+    content = os.pread(file.fileno(), length, first)
+    if len(content) != length:
+        raise OSError("the file became shorter while it was read")
+    return content
 
 
 def _unzipped(file: BinaryIO) -> Iterator[bytes]:

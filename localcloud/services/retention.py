@@ -18,7 +18,7 @@ from localcloud.storage.stored import StoredObject
 
 def bucket_settings(cloud: Cloud, name: str) -> dict[str, Any]:
     """A bucket's settings. Raises ApiError (404) when there is no such bucket."""
-    row = cloud.db.one("SELECT settings FROM buckets WHERE name = ?", (name,))
+    row = cloud.db.look("SELECT settings FROM buckets WHERE name = ?", name)
     if row is None:
         raise ApiError(404, "NOT_FOUND", "The specified bucket does not exist.")
     settings: dict[str, Any] = json.loads(row["settings"])

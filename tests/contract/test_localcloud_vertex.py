@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from localcloud.home import HOST, Home
 from localcloud.jobs.ending import Patience
 from localcloud.messages import read_message
 from localcloud.runner import JobRunner
-from localcloud.server import create_app, load_services
+from localcloud.server import configured, load_services
 
 LOCATION = "v1/projects/odcloud-local/locations/us-central1"
 POOL = {
@@ -50,13 +51,11 @@ class Server:
     def __init__(self, home: Home) -> None:
         load_services()
         home.prepare()
-        config = uvicorn.Config(lambda scope, receive, send: None, host=HOST, port=0, log_config=None, lifespan="on")
-        listener = config.bind_socket()
+        listener = socket.create_server((HOST, 0))
         self.url = f"http://{HOST}:{listener.getsockname()[1]}"
         self.cloud = open_cloud(home, self.url)
         self.cloud.runner = JobRunner(self.cloud, Patience(success=1, terminate=1, failure=1, stop=1))
-        config.app = create_app(self.cloud)
-        self._server = uvicorn.Server(config)
+        self._server = uvicorn.Server(configured(self.cloud))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
         while not self._server.started:
