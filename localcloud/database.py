@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 SEEN = 4096  # rows that are remembered
+T = TypeVar("T")
 
 _schemas: list[str] = []
 
@@ -40,7 +41,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
         self._depth = 0
-        self._seen: dict[tuple[Any, ...], sqlite3.Row | None] = {}
+        self._seen: dict[tuple[Any, ...], Any] = {}
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._connection.row_factory = sqlite3.Row
         self._connection.create_function("regexp", 2, _regexp, deterministic=True)
@@ -67,20 +68,24 @@ class Database:
             row: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()
             return row
 
-    def look(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
-        """As `one`, but from memory if it was asked for since the last write. Only one process writes: the server."""
-        key = (sql, *parameters)
+    def look(self, read: Callable[[sqlite3.Row], T], sql: str, *parameters: Any) -> T | None:
+        """What `read` makes of the first row of a SELECT, which must not be changed; None when there is no row.
+
+        It is remembered until the next write: only one process, the server, writes.
+        """
+        key = (read, sql, *parameters)
         try:
-            return self._seen[key]  # without the lock: a write takes it out before it is done
+            return self._seen[key]  # no lock: a write empties this before it is done
         except KeyError:
             pass
         with self.lock:
             row = self.one(sql, parameters)
+            found = None if row is None else read(row)
             if not self._depth:  # what a transaction has written may still be undone
                 if len(self._seen) >= SEEN:
                     self._seen.clear()
-                self._seen[key] = row
-            return row
+                self._seen[key] = found
+            return found
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

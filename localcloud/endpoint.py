@@ -8,8 +8,9 @@ import hmac
 import inspect
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine
-from email.utils import format_datetime
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -51,7 +52,6 @@ class Endpoint:
         self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
         self._host_headers = {name.encode() for name in self._hosts}
         self._authorization = f"Bearer {cloud.token}".encode()
-        self._date = (0, b"")
         # what a path or a query means depends on nothing else
         self._known_match = lru_cache(REMEMBERED)(self._match_quick)
         self._known_query = lru_cache(REMEMBERED)(_query)
@@ -63,16 +63,8 @@ class Endpoint:
         except chaos.HangUp:
             await hang_up(scope, receive)
             return
-        response.raw_headers.append((b"date", self.date()))
+        response.raw_headers.append(self._date())
         await response(scope, receive, send)
-
-    def date(self) -> bytes:
-        """The Date header by the cloud's own clock, which may be wrong on request."""
-        now = self._cloud.now()
-        second = int(now.timestamp())
-        if self._date[0] != second:
-            self._date = second, format_datetime(now, usegmt=True).encode()
-        return self._date[1]
 
     def at_once(self, scope: Scope) -> Response | None:
         """The answer to a GET of the owner's whose handler has no need to wait, else None: then `__call__` gives it.
@@ -95,9 +87,15 @@ class Endpoint:
             if found is None or handler is None:
                 return None
             params = path_params | self._known_query(found, query)
-            return _response(_in_one_step(handler(Call(found, params, {}, self._cloud, Request(scope)))), params)
+            response = _response(_in_one_step(handler(Call(found, params, {}, self._cloud, Request(scope)))), params)
         except Exception:
             return None
+        response.raw_headers.append(self._date())
+        return response
+
+    def _date(self) -> tuple[bytes, bytes]:
+        """The header, by the cloud's own clock, which may be wrong on request."""
+        return b"date", _http_date(int(time.time() + self._cloud.skew.total_seconds()))
 
     async def _respond(self, request: Request) -> Response:
         raw_path = request.scope["raw_path"].decode("ascii").lstrip("/")
@@ -251,6 +249,11 @@ def _response(answer: Answer, params: dict[str, Any]) -> Response:
         return answer
     cut = masks.select(answer, params["fields"]) if params.get("fields") else answer
     return Response(to_json(cut), media_type="application/json")  # several times as quick as Python's own
+
+
+@lru_cache(1)
+def _http_date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 def _in_one_step(answering: Coroutine[Any, Any, Answer]) -> Answer:

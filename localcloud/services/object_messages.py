@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -127,5 +128,6 @@ def asked_generation(params: Mapping[str, Any], name: str = "generation") -> int
     return None if given is None else int(given)
 
 
+@lru_cache(1024)
 def _time(micros: int) -> str:
     return rfc3339(datetime.fromtimestamp(micros / 1_000_000, timezone.utc))

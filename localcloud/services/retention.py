@@ -18,11 +18,15 @@ from localcloud.storage.stored import StoredObject
 
 def bucket_settings(cloud: Cloud, name: str) -> dict[str, Any]:
     """A bucket's settings. Raises ApiError (404) when there is no such bucket."""
-    row = cloud.db.look("SELECT settings FROM buckets WHERE name = ?", name)
-    if row is None:
+    text = cloud.db.look(_settings, "SELECT settings FROM buckets WHERE name = ?", name)
+    if text is None:
         raise ApiError(404, "NOT_FOUND", "The specified bucket does not exist.")
-    settings: dict[str, Any] = json.loads(row["settings"])
+    settings: dict[str, Any] = json.loads(text)
     return settings
+
+
+def _settings(row: Any) -> str:
+    return str(row["settings"])
 
 
 def has_versioning(settings: Mapping[str, Any]) -> bool:

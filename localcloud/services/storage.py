@@ -255,7 +255,7 @@ def _completed(cloud: Cloud, old: Mapping[str, Any], settings: dict[str, Any]) -
 
 
 def _row(cloud: Cloud, name: str) -> Any:
-    return cloud.db.look("SELECT * FROM buckets WHERE name = ?", name)
+    return cloud.db.look(dict, "SELECT * FROM buckets WHERE name = ?", name)
 
 
 def _bucket(cloud: Cloud, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Cloud Storage allows object names that no file can have; the local cloud refuses
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 MAX_OBJECT_BYTES = 1024  # https://cloud.google.com/storage/docs/objects#naming
 MAX_PART_BYTES = 255  # NAME_MAX of Linux and macOS file systems
@@ -27,6 +28,7 @@ def bucket_fault(name: str) -> str | None:
     return None
 
 
+@lru_cache(1024)
 def object_fault(name: str) -> str | None:
     """Why a file below a bucket's folder cannot have this name, or None."""
     try:

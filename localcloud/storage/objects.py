@@ -88,8 +88,8 @@ class ObjectStore:
         rows = self._db.query(
             "SELECT * FROM objects WHERE bucket = ? AND name IN (SELECT value FROM json_each(?))", (bucket, json.dumps(names))
         )
-        known = {row["name"]: row for row in rows}
-        found = (self._adopt(bucket, name, digests=digests, row=known.get(name)) for name in names)
+        known = {row["name"]: from_row(row) for row in rows}
+        found = (self._adopt(bucket, name, digests=digests, known=known.get(name)) for name in names)
         return [each for each in found if each is not None]
 
     def get_versions(self, bucket: str, names: Sequence[str], *, digests: bool = False) -> list[StoredObject]:
@@ -262,8 +262,8 @@ class ObjectStore:
     def _path(self, bucket: str, name: str) -> Path:
         return self.root / bucket / name
 
-    def _adopt(self, bucket: str, name: str, *, digests: bool = False, row: Any = _UNREAD) -> StoredObject | None:
-        """The object as its file and its row (read here unless it is given) have it."""
+    def _adopt(self, bucket: str, name: str, *, digests: bool = False, known: Any = _UNREAD) -> StoredObject | None:
+        """The object as its file and its row (`known`; read here unless it is given) have it."""
         path = f"{self._folder}/{bucket}/{name}"
         try:
             stat = os.lstat(path)
@@ -271,13 +271,13 @@ class ObjectStore:
             return None
         if not S_ISREG(stat.st_mode) or _leads_out(f"{self._folder}/{bucket}", name):
             return None
-        if row is _UNREAD:
-            row = self._db.one("SELECT * FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
-        if row is not None and (row["size"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
-            found = from_row(row)
+        if known is _UNREAD:
+            known = self._db.look(from_row, "SELECT * FROM objects WHERE bucket = ? AND name = ?", bucket, name)
+        if known is not None and known.mtime_ns == stat.st_mtime_ns and known.size == stat.st_size:
+            found = known
         else:
             micros = stat.st_mtime_ns // 1000
-            generation = max(micros, (row["generation"] if row is not None else self.noncurrent.last(bucket, name)) + 1)
+            generation = max(micros, (known.generation if known is not None else self.noncurrent.last(bucket, name)) + 1)
             found = StoredObject(bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, micros, micros)
         if digests and found.md5 is None and found.crc32c is None:
             found = self._with_digests(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import threading
 from pathlib import Path
@@ -85,4 +86,30 @@ def test_transactions(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert database.query("SELECT n FROM t")[0]["n"] == 400
+    database.close()
+
+
+def test_a_row_is_remembered_until_the_next_write(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db.sqlite")
+    database.execute("CREATE TABLE t (n INTEGER)")
+    read: list[int] = []
+
+    def number(row: sqlite3.Row) -> int:
+        read.append(row["n"])
+        return int(row["n"])
+
+    def look() -> int | None:
+        return database.look(number, "SELECT n FROM t WHERE n > ?", 0)
+
+    assert look() is None and look() is None
+    database.execute("INSERT INTO t VALUES (1)")
+    assert (look(), look(), read) == (1, 1, [1])
+    with pytest.raises(ZeroDivisionError), database.transaction():
+        database.execute("UPDATE t SET n = 2")
+        assert look() == 2
+        raise ZeroDivisionError
+    assert look() == 1
+    with database.transaction():
+        database.execute("UPDATE t SET n = 3")
+    assert look() == 3
     database.close()
