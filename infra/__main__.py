@@ -12,6 +12,7 @@ from infra.bindings import Scopes
 from infra.budget import Budget, BudgetArgs
 from infra.delivery import Delivery, DeliveryArgs
 from infra.errors import told
+from infra.existing import ExistingStorage, ExistingStorageArgs, existing_location
 from infra.identity import Identity, IdentityArgs
 from infra.outputs import StackOutputs
 from infra.registry import Registry, RegistryArgs
@@ -24,13 +25,14 @@ OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 
 with told():
     stack = config.load(pulumi.get_stack(), get_config_env())
-    uri = f"gs://{stack.bucket}"
+    uri = f"gs://{stack.bucket}/{stack.prefix}".rstrip("/")
     package = sources.build_package(ROOT / "trainer", ROOT / "build")
     pipeline = sources.render_config(ROOT / stack.pipeline_config, f"{uri}/data", ROOT / "build")
     dataset = sources.find_data(ROOT / stack.data_dir, ROOT / stack.pipeline_config, f"{uri}/data") if stack.data_dir else []
     label_map = sources.label_map(ROOT / stack.pipeline_config, f"{uri}/data")
-project, region, location = stack.project, stack.region, stack.bucket_location or stack.region
-if note := far_away(location, region):
+    existing = existing_location(stack.bucket) if stack.existing_bucket else None
+project, region, location = stack.project, stack.region, existing or stack.bucket_location or stack.region
+if note := far_away(location, region, existing is not None):
     pulumi.log.warn(note)
 
 
@@ -39,24 +41,28 @@ def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
 
 
 services = Services("services", ServicesArgs(project, region, stack.billing_account))
-storage = Storage(
-    "storage",
-    StorageArgs(
-        project,
-        location,
-        stack.bucket,
-        stack.labels,
-        stack.on_destroy,
-        stack.temporary_days,
-        stack.soft_delete_days,
-        stack.checkpoint_days,
-        stack.versioning,
-        stack.kms_key,
-    ),
-    after(services),
-)
+storage: Storage | ExistingStorage
+if stack.existing_bucket:
+    storage = ExistingStorage("storage", ExistingStorageArgs(stack.bucket, stack.prefix, stack.on_destroy), after(services))
+else:
+    storage = Storage(
+        "storage",
+        StorageArgs(
+            project,
+            location,
+            stack.bucket,
+            stack.labels,
+            stack.on_destroy,
+            stack.temporary_days,
+            stack.soft_delete_days,
+            stack.checkpoint_days,
+            stack.versioning,
+            stack.kms_key,
+        ),
+        after(services),
+    )
 registry = Registry("registry", RegistryArgs(project, region, stack.name, stack.labels), after(services))
-scopes = Scopes(project, region, storage.bucket.name, registry.repository.repository_id)
+scopes = Scopes(project, region, storage.bucket, registry.repository.repository_id)
 identity = Identity("identity", IdentityArgs(scopes, stack.name, stack.launchers), after(services))
 delivered: dict[str, pulumi.Output[str]] = {}
 if stack.github_repository:
@@ -64,10 +70,10 @@ if stack.github_repository:
     delivered = Delivery("delivery", args, after(services)).sign_in
 if stack.billing_account and stack.budget:
     Budget("budget", BudgetArgs(project, stack.billing_account, stack.budget, stack.name, stack.labels), after(services))
-artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket.name, [package, pipeline, *dataset]))
+artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket, [package, pipeline, *dataset], stack.prefix))
 Teardown(
     "teardown",
-    TeardownArgs(project, region, stack.labels, stack.bucket, stack.on_destroy),
+    TeardownArgs(project, region, stack.labels, stack.bucket, stack.on_destroy, stack.prefix),
     after(storage, registry, identity, artifacts),
 )
 
@@ -76,6 +82,7 @@ outputs = StackOutputs(
     project=project,
     region=region,
     bucket=stack.bucket,
+    prefix=stack.prefix,
     train_dir=f"{uri}/train",
     eval_dir=f"{uri}/eval",
     data_dir=f"{uri}/data",

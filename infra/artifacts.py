@@ -15,6 +15,8 @@ from infra.sources import Upload
 class ArtifactsArgs:
     bucket: pulumi.Input[str]
     uploads: Sequence[Upload]
+    prefix: str = ""
+    """Of their objects' names."""
 
 
 class Artifacts(pulumi.ComponentResource):
@@ -26,7 +28,7 @@ class Artifacts(pulumi.ComponentResource):
             storage.BucketObject(
                 upload.object,
                 bucket=args.bucket,
-                name=upload.object,
+                name=f"{args.prefix}{upload.object}",
                 source=pulumi.FileAsset(str(upload.path)),
                 content_type=upload.content_type,
                 opts=pulumi.ResourceOptions(parent=self, retain_on_delete=upload.lasting),

@@ -30,6 +30,13 @@ class StackConfig(BaseModel):
     project: Annotated[str, Field(pattern=r"^[a-z][-a-z0-9]{4,28}[a-z0-9]$", description="id of the Google Cloud project")]
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$", description="region of bucket and jobs, e.g. us-central1")]
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9_.]{1,61}[a-z0-9]$", description="name of the bucket")]
+    existing_bucket: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[a-z0-9][-a-z0-9_.]{1,61}[a-z0-9]$",
+            description="a bucket that is there already, to be used instead of one of the stack's own",
+        ),
+    ] = None
     bucket_location: Annotated[
         str | None, Field(pattern=r"^[A-Za-z0-9-]{2,40}$", description="location of the bucket, if not the jobs' region")
     ] = None
@@ -76,7 +83,8 @@ class StackConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def name_bucket(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"bucket": f"{values.get('project')}-{NAMESPACE}-{values.get('stack')}", **values}
+        own = f"{values.get('project')}-{NAMESPACE}-{values.get('stack')}"
+        return {"bucket": values.get("existingBucket") or own, **values}
 
     @property
     def name(self) -> str:
@@ -84,9 +92,17 @@ class StackConfig(BaseModel):
         return f"{NAMESPACE}-{self.stack}"
 
     @property
+    def prefix(self) -> str:
+        """Beginning of the names of the stack's objects: it may do as it likes only in a bucket of its own."""
+        return f"{self.name}/" if self.existing_bucket else ""
+
+    @property
     def labels(self) -> dict[str, str]:
         return {LABEL: self.stack}
 
+
+OWN_BUCKET = ("bucket", "bucketLocation", "versioning", "kmsKey", "checkpointDays", "temporaryDays", "softDeleteDays")
+"""Settings of a bucket that the stack makes."""
 
 PROVIDER_KEYS = {"gcp:project": "project", "gcp:region": "region"}
 
@@ -116,6 +132,11 @@ def load(stack: str, values: Mapping[str, str]) -> StackConfig:
             if item["loc"][0] != "bucket" or "bucket" in given  # its default is wrong only if project or stack is
         ]
         raise StackError("\n".join([f"Pulumi.{stack}.yaml: the stack's configuration is not usable:", *lines])) from None
+    if config.existing_bucket and (clash := [name for name in OWN_BUCKET if name in given]):
+        names = ", ".join(f"{NAMESPACE}:{name}" for name in clash)
+        raise StackError(
+            f"Pulumi.{stack}.yaml: {names} and {NAMESPACE}:existingBucket exclude each other: what is there stays as it is."
+        )
     if (config.budget is None) != (config.billing_account is None):
         raise StackError(
             f"Pulumi.{stack}.yaml: {NAMESPACE}:budget and {NAMESPACE}:billingAccount belong together; set both, or neither."

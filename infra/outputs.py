@@ -22,6 +22,11 @@ class StackOutputs(BaseModel):
     project: Text = Field(description="Id of the Google Cloud project.")
     region: Text = Field(description="Region of the bucket and of the jobs, e.g. us-central1.")
     bucket: Text = Field(description="Name of the bucket, without gs://.")
+    prefix: str = Field(
+        default="",
+        pattern=r"^([^/]+/)?$",
+        description='Beginning of the names of all objects of the stack in the bucket: "" in a bucket of its own.',
+    )
     train_dir: GcsUri = Field(description="Parent of every training run's directory.")
     eval_dir: GcsUri = Field(description="Parent of every run's evaluation directory.")
     data_dir: GcsUri = Field(description="Where the dataset's TFRecord shards are.")

@@ -40,7 +40,7 @@ class Api:
         url = f"{self.root}/{path}"
         try:
             answer = self.session.request(verb, url, params=params, timeout=REQUEST_SECONDS)
-            body = answer.json()
+            body = answer.json() if answer.content else {}
         except requests.exceptions.JSONDecodeError:
             raise RestError(f"{url}: answered {answer.status_code} without JSON; is this the right endpoint?") from None
         except requests.exceptions.RequestException as error:

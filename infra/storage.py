@@ -32,14 +32,19 @@ class StorageArgs:
     kms_key: str | None = None
 
 
-def far_away(location: str, region: str) -> str | None:
+def far_away(location: str, region: str, existing: bool = False) -> str | None:
     """What is to be said of a bucket elsewhere than the jobs that read it, if it is."""
     place = location.upper()
     if place == region.upper() or region.startswith(MULTI_REGIONS.get(place, ())):
         return None
+    mend = (
+        "Choose another bucket, or a region that it holds."
+        if existing
+        else (f"Leave odcloud:bucketLocation out, or choose a location that holds {region}.")
+    )
     return (
         f"the bucket is in {place}, the jobs run in {region}: every step reads across regions, which is slower and billed as "
-        f"network traffic. Leave odcloud:bucketLocation out, or choose a location that holds {region}."
+        f"network traffic. {mend}"
     )
 
 
@@ -67,11 +72,12 @@ def lifecycle(args: StorageArgs) -> list[storage.BucketLifecycleRuleArgs]:
 class Storage(pulumi.ComponentResource):
     """`bucket` holds data, packages, configurations, checkpoints and run records."""
 
-    bucket: storage.Bucket
+    bucket: pulumi.Output[str]
+    """Its name, known when it is there."""
 
     def __init__(self, name: str, args: StorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Storage", name, None, opts)
-        self.bucket = storage.Bucket(
+        made = storage.Bucket(
             "bucket",
             project=args.project,
             name=args.bucket,
@@ -87,4 +93,5 @@ class Storage(pulumi.ComponentResource):
             lifecycle_rules=lifecycle(args),
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.on_destroy == "keepCheckpoints"),
         )
-        self.register_outputs({"bucket": self.bucket.name})
+        self.bucket = made.name
+        self.register_outputs({"bucket": self.bucket})

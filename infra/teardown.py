@@ -86,20 +86,20 @@ def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Ca
         pause = min(2 * pause, 10.0)
 
 
-def regions(bucket: str, own: str) -> list[str]:
+def regions(bucket: str, prefix: str, own: str) -> list[str]:
     """Where the stack's jobs may be: its own region, and those that the launcher has noted in the bucket.
 
     Raises:
         RestError: it cannot be listed.
     """
     api = Api("storage", "https://storage.googleapis.com/", "storage/v1")
-    pages = api.pages(f"b/{quote(bucket, safe='')}/o", f"the objects of gs://{bucket}", prefix=MARKS)
-    noted = [item["name"].removeprefix(MARKS) for page in pages for item in page.get("items", [])]
+    pages = api.pages(f"b/{quote(bucket, safe='')}/o", f"the objects of gs://{bucket}", prefix=prefix + MARKS)
+    noted = [item["name"].removeprefix(prefix + MARKS) for page in pages for item in page.get("items", [])]
     return list(dict.fromkeys((own, *noted)))
 
 
 class Results(NamedTuple):
-    """How much is under RESULTS in a bucket, old generations not counted."""
+    """How much is under RESULTS in a stack's place, old generations not counted."""
 
     objects: int
     bytes: int
@@ -121,8 +121,8 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def results(bucket: str) -> Results:
-    """What a bucket holds; nothing if there is no such bucket.
+def results(bucket: str, prefix: str) -> Results:
+    """What a bucket holds under the stack's prefix; nothing if there is no such bucket.
 
     Raises:
         RestError: it cannot be listed.
@@ -131,29 +131,32 @@ def results(bucket: str) -> Results:
     path, fields = f"b/{quote(bucket, safe='')}/o", "items(size),nextPageToken"
     sizes = [
         int(item["size"])
-        for prefix in RESULTS
-        for page in api.pages(path, f"the objects of gs://{bucket}", prefix=prefix, fields=fields)
+        for folder in RESULTS
+        for page in api.pages(path, f"the objects of gs://{bucket}", prefix=prefix + folder, fields=fields)
         for item in page.get("items", [])
     ]
     return Results(len(sizes), sum(sizes))
 
 
-def spare(bucket: str, on_destroy: OnDestroy) -> None:
-    """Say what becomes of a bucket's results.
+def spare(bucket: str, prefix: str, on_destroy: OnDestroy) -> None:
+    """Say what becomes of the results under a prefix of a bucket, "" for all of it.
 
     Raises:
         TeardownError: they are in the way, and the stack's configuration does not say that they may go.
     """
-    held = results(bucket)
+    held = results(bucket, prefix)
     if not held.objects:
         return
-    where = f"{held} in gs://{bucket}"
+    place = f"gs://{bucket}/{prefix}".rstrip("/")
+    where = f"{held} in {place}"
     if on_destroy == "refuse":
         raise TeardownError(
             f"{where} would be lost, so nothing is deleted. Decide with `pulumi config set odcloud:onDestroy delete`, or "
-            "`keepCheckpoints` to leave the bucket with them, then `pulumi up`, then `pulumi destroy` again."
+            "`keepCheckpoints` to leave them where they are, then `pulumi up`, then `pulumi destroy` again."
         )
-    print(f"{where} {'go with the bucket' if on_destroy == 'delete' else 'stay: the bucket is kept'}", flush=True)
+    kept = "stay" if prefix else "stay: the bucket is kept"
+    gone = "are deleted" if prefix else "go with the bucket"
+    print(f"{where} {gone if on_destroy == 'delete' else kept}", flush=True)
 
 
 class BeforeDestroyProvider(ResourceProvider):
@@ -165,6 +168,7 @@ class BeforeDestroyProvider(ResourceProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         identity = ("project", "region", "labels", "bucket")
         replaces = [key for key in identity if _olds.get(key) != _news.get(key)]
+        replaces += ["prefix"] if (_olds.get("prefix") or "") != _news["prefix"] else []  # a state may be older than it
         changed = bool(replaces) or _olds.get("on_destroy") != _news.get("on_destroy")
         return DiffResult(changes=changed, replaces=replaces, delete_before_replace=True)
 
@@ -175,11 +179,12 @@ class BeforeDestroyProvider(ResourceProvider):
         # Pulumi shows a dynamic provider's traceback; in its process, which only this provider has, errors go without one.
         sys.tracebacklimit = 0
         # Before the jobs are stopped, so that a refused destroy has touched nothing; after it, for what they wrote meanwhile.
-        spare(_props["bucket"], _props["on_destroy"])
-        for region in regions(_props["bucket"], _props["region"]):
+        bucket, prefix = _props["bucket"], _props.get("prefix") or ""
+        spare(bucket, prefix, _props["on_destroy"])
+        for region in regions(bucket, prefix, _props["region"]):
             stop_jobs(Jobs(_props["project"], region, _props["labels"]))
         if _props["on_destroy"] == "refuse":
-            spare(_props["bucket"], "refuse")
+            spare(bucket, prefix, "refuse")
 
 
 class BeforeDestroy(Resource, module="odcloud", name="BeforeDestroy"):
@@ -197,6 +202,8 @@ class TeardownArgs:
     """Jobs that carry all of these are the stack's."""
     bucket: str
     on_destroy: OnDestroy
+    prefix: str = ""
+    """Of the stack's own objects in the bucket."""
 
 
 class Teardown(pulumi.ComponentResource):
@@ -211,6 +218,7 @@ class Teardown(pulumi.ComponentResource):
                 "region": args.region,
                 "labels": dict(args.labels),
                 "bucket": args.bucket,
+                "prefix": args.prefix,
                 "on_destroy": args.on_destroy,
             },
             opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(parent=self)),

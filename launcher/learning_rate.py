@@ -123,7 +123,7 @@ def held(session: Session, file: JobFile, path: str, scale: bool, send: bool) ->
     if highest is None:
         raise UserError(f"--scale-lr: {path} writes no learning rate in train_config.optimizer; write it there first")
     content = scaled(text, workers).encode()
-    name = f"config/{hashlib.sha256(content).hexdigest()[:12]}/pipeline.config"
+    name = session.own(f"config/{hashlib.sha256(content).hexdigest()[:12]}/pipeline.config")
     if send:
         _put(session, name, content)
     from launcher import overrides

@@ -68,8 +68,8 @@ def submit(given: Submission) -> int:
     )
     found: list[packages.Local | str] = []
     if given.package_path:
-        found.append(packages.Local(*packages.build(given.package_path), place.need("bucket")))
-    found += [name if name.startswith("gs://") else packages.local(name, place.need("bucket")) for name in names]
+        found.append(packages.Local(*packages.build(given.package_path), place.need("bucket"), place.prefix))
+    found += [name if name.startswith("gs://") else packages.local(name, place.need("bucket"), place.prefix) for name in names]
     uris = [one if isinstance(one, str) else one.uri for one in found]
     flags = {
         **given.flags,
@@ -112,7 +112,7 @@ def _require_bucket(session: Session) -> None:
     """Raises UserError when there is no bucket for the launch's record; a stack may have nothing to do with it."""
     bucket = session.outputs.bucket
     try:
-        session.google.call("storage.objects.list", bucket=bucket, prefix="runs/", maxResults=1)
+        session.google.call("storage.objects.list", bucket=bucket, prefix=session.own("runs/"), maxResults=1)
     except GoogleError as error:
         if error.status != 404:
             raise

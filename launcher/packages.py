@@ -45,10 +45,12 @@ class Local:
     name: str
     content: bytes
     bucket: str
+    prefix: str = ""
+    """Beginning of the object's name."""
 
     @property
     def object(self) -> str:
-        return f"packages/{hashlib.sha256(self.content).hexdigest()[:32]}/{self.name}"
+        return f"{self.prefix}packages/{hashlib.sha256(self.content).hexdigest()[:32]}/{self.name}"
 
     @property
     def uri(self) -> str:
@@ -70,10 +72,10 @@ def check(names: Iterable[str]) -> list[str]:
     return checked
 
 
-def local(name: str, bucket: str) -> Local:
+def local(name: str, bucket: str, prefix: str = "") -> Local:
     """A package file of this machine. Raises UserError."""
     try:
-        return Local(Path(name).name, Path(name).read_bytes(), bucket)
+        return Local(Path(name).name, Path(name).read_bytes(), bucket, prefix)
     except OSError as error:
         raise UserError(f"--packages {name}: cannot read it: {error.strerror}") from error
 
@@ -107,8 +109,8 @@ def staged(session: Session, file: JobFile) -> tuple[JobFile, list[Local]]:
     names = file.job.packageUris or ()
     if all(name.startswith("gs://") for name in names):
         return file, []
-    bucket = session.outputs.bucket
-    found = [name if name.startswith("gs://") else local(name, bucket) for name in check(names)]
+    bucket, prefix = session.outputs.bucket, session.outputs.prefix
+    found = [name if name.startswith("gs://") else local(name, bucket, prefix) for name in check(names)]
     uris = tuple(one if isinstance(one, str) else one.uri for one in found)
     changed = replace(file, job=file.job.model_copy(update={"packageUris": uris}))
     return changed, [one for one in found if isinstance(one, Local)]

@@ -41,6 +41,8 @@ class Place:
     region: str | None = None
     bucket: str | None = None
     stack: str | None = None
+    prefix: str = ""
+    """Beginning of the names of what is written in the bucket; the stack's, if the bucket is."""
     _outputs: StackOutputs | None = None
 
     @classmethod
@@ -58,8 +60,11 @@ class Place:
         """`project`, `region` or `bucket`. Raises UserError when nobody knows it."""
         found: str | None = getattr(self, field)
         if not found:
-            found = str(getattr(self._stack_outputs(field), field))
+            outputs = self._stack_outputs(field)
+            found = str(getattr(outputs, field))
             setattr(self, field, found)
+            if field == "bucket":
+                self.prefix = outputs.prefix
         return found
 
     def session(self, bucket: bool = True) -> Session:
@@ -68,7 +73,11 @@ class Place:
 
         # Only what a session asks for: this place has no outputs of its own.
         outputs = StackOutputs.model_construct(
-            project=self.need("project"), region=self.need("region"), bucket=self.need("bucket") if bucket else "", labels={}
+            project=self.need("project"),
+            region=self.need("region"),
+            bucket=self.need("bucket") if bucket else "",
+            prefix=self.prefix,
+            labels={},
         )
         return Session(outputs, Google(self.need("region"), self._outputs.endpoints if self._outputs else {}))
 

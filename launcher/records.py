@@ -100,9 +100,9 @@ class Record:
 
 
 def listed(session: Session, prefix: str) -> Iterator[tuple[dict[str, Any], re.Match[str]]]:
-    """The bucket's records under `prefix`: each object's resource, and the parts of its name (run, kind, n)."""
-    for item in session.objects(prefix):
-        match = _NAME.fullmatch(item["name"])
+    """The stack's records under `prefix`: each object's resource, and the parts of its name (run, kind, n)."""
+    for item in session.objects(session.own(prefix)):
+        match = _NAME.fullmatch(item["name"].removeprefix(session.outputs.prefix))
         if match:
             yield item, match
 
@@ -143,7 +143,7 @@ def claim(session: Session, run: str, kind: str, number: int, body: Mapping[str,
         "job": None,
         "error": None,
     }
-    record = Record(f"runs/{run}/{kind}-{number}.json", 0, content)
+    record = Record(session.own(f"runs/{run}/{kind}-{number}.json"), 0, content)
     return record if _write(session, record) else None
 
 

@@ -44,7 +44,8 @@ def last_record(session: Session, run: str) -> dict[str, Any]:
         default=None,
     )
     if not found:
-        raise UserError(f"no record of a training gs://{bucket}/runs/{run}/train-….json; `odcloud jobs list` shows the runs")
+        place = f"gs://{bucket}/{session.own(f'runs/{run}')}"
+        raise UserError(f"no record of a training {place}/train-….json; `odcloud jobs list` shows the runs")
     name = found[2]
     try:
         record = json.loads(session.google.download(bucket, name))

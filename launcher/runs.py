@@ -63,7 +63,7 @@ def newest(session: Session) -> str:
     ]
     if not found:
         raise UserError(
-            f"no run yet in gs://{session.outputs.bucket}/runs; "
+            f"no run yet in gs://{session.outputs.bucket}/{session.own('runs')}; "
             "start one with `odcloud train --config JOB.yaml`, or name one with --run"
         )
     return str(max(found)[1])

@@ -34,6 +34,10 @@ class Session:
     def parent(self) -> str:
         return vertex.parent(self.outputs.project, self.google.region)
 
+    def own(self, name: str) -> str:
+        """The name that an object of the stack has in its bucket, which may not be the stack's alone."""
+        return self.outputs.prefix + name
+
     def in_region(self, region: str) -> Session:
         """The same stack, its jobs in another region."""
         return self if region == self.google.region else Session(self.outputs, self.google.in_region(region))
@@ -47,8 +51,8 @@ class Session:
         names: list[str] = []
         if self.outputs.bucket:
             try:
-                found = self.google.pages("storage.objects.list", "items", bucket=self.outputs.bucket, prefix=_MARKS)
-                names = [item["name"].removeprefix(_MARKS) for item in found]
+                found = self.google.pages("storage.objects.list", "items", bucket=self.outputs.bucket, prefix=self.own(_MARKS))
+                names = [item["name"].removeprefix(self.own(_MARKS)) for item in found]
             except GoogleError as error:
                 if error.status not in (403, 404):  # who may not look into the bucket, or has none, sees this region's jobs
                     raise
@@ -57,7 +61,7 @@ class Session:
     def mark(self) -> None:
         """Notes in the bucket that jobs are launched in this session's region, too. Raises GoogleError and UserError."""
         try:
-            name = _MARKS + self.google.region
+            name = self.own(_MARKS + self.google.region)
             self.google.upload(self.outputs.bucket, name, b"", "text/plain", if_generation=0)
         except GoogleError as error:
             if error.status != 412:  # it is noted already

@@ -146,6 +146,57 @@ def test_results_are_refused_kept_or_deleted(project: Project) -> None:
     assert not any(name.startswith("data/") for name in project.objects(bucket))
 
 
+def test_a_bucket_that_was_there_stays_as_it_was(project: Project) -> None:
+    """Only what is under the stack's own prefix comes and goes; the launcher keeps to it, too."""
+    config = project.root / "Pulumi.local.yaml"
+    config.write_text(config.read_text().replace('odcloud:softDeleteDays: "0"', "odcloud:existingBucket: theirs"))
+    said = project.fail("up", "--yes", "--skip-preview")
+    assert "odcloud:existingBucket: there is no bucket gs://theirs. Name one that exists" in said and "Traceback" not in said
+    project.call("POST", "storage/v1/b?project=odcloud-local", {"name": "theirs", "location": "EU"})
+    project.call("PATCH", "storage/v1/b/theirs", {"versioning": {"enabled": True}})
+    for name in ("data/theirs", "train/theirs", "odcloud-locals/theirs"):
+        project.put("theirs", name)
+    bucket = project.call("GET", "storage/v1/b/theirs")
+    policy = project.call("GET", "storage/v1/b/theirs/iam")
+
+    assert "the bucket is in EU, the jobs run in us-central1" in project.succeed("up", "--yes", "--skip-preview")
+    outputs = project.outputs()
+    assert (outputs.bucket, outputs.prefix, outputs.train_dir) == (
+        "theirs",
+        "odcloud-local/",
+        "gs://theirs/odcloud-local/train",
+    )
+    mine = {name for name in project.objects("theirs") if name.startswith("odcloud-local/")}
+    assert {uri.removeprefix("gs://theirs/") for uri in (*outputs.package_uris, outputs.label_map_path)} < mine
+    members = [binding["members"] for binding in project.call("GET", "storage/v1/b/theirs/iam")["bindings"]]
+    assert [f"serviceAccount:{outputs.service_account}"] in members
+    project.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
+    project.succeed("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+
+    job = project.root / "job.yaml"
+    job.write_text("trainingInput:\n  scaleTier: CUSTOM\n  masterType: n1-standard-4\n")
+    code, said = project.odcloud("train", "--config", str(job), "--run", "r1", "--detach", "--format", "json")
+    assert code == 0, said
+    assert "odcloud-local/runs/r1/train-1.json" in project.objects("theirs")
+    project.put("theirs", "odcloud-local/train/r1/ckpt-1")
+    project.put("theirs", "odcloud-local/train/r1/ckpt-1")
+    project.succeed("config", "set", "odcloud:onDestroy", "refuse")
+    project.succeed("up", "--yes", "--skip-preview")
+    refused = project.fail("destroy", "--yes", "--skip-preview")
+    assert "in gs://theirs/odcloud-local would be lost, so nothing is deleted" in refused
+
+    project.succeed("config", "set", "odcloud:onDestroy", "delete")
+    project.succeed("up", "--yes", "--skip-preview")
+    assert "under gs://theirs/odcloud-local/ deleted" in project.succeed("destroy", "--yes", "--skip-preview")
+    left = project.call("GET", "storage/v1/b/theirs/o?versions=true")["items"]
+    assert [item["name"] for item in left] == ["data/theirs", "odcloud-locals/theirs", "train/theirs"]
+    after = project.call("GET", "storage/v1/b/theirs")
+    unchanged = bucket.keys() - {"etag", "metageneration", "updated"}
+    assert {name: after[name] for name in unchanged} == {name: bucket[name] for name in unchanged}
+    assert project.call("GET", "storage/v1/b/theirs/iam").get("bindings", []) == policy.get("bindings", [])
+    assert [found["name"] for found in project.leftovers()] == ["theirs"]
+
+
 def test_a_stack_with_everything_is_made_kept_and_removed(project: Project) -> None:
     """Launchers, workflows that deploy, old generations, a key: each type that the stack can have, with the policies kept."""
     for key, value in {

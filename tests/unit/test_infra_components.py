@@ -12,6 +12,7 @@ from infra.artifacts import Artifacts, ArtifactsArgs
 from infra.bindings import Scopes
 from infra.budget import Budget, BudgetArgs
 from infra.delivery import Delivery, DeliveryArgs
+from infra.existing import ExistingStorage, ExistingStorageArgs
 from infra.grants import DEPLOYER, HOLDERS, LAUNCHER, TRAINER
 from infra.identity import Identity, IdentityArgs
 from infra.registry import Registry, RegistryArgs
@@ -63,7 +64,7 @@ def provision() -> Provision:
 def test_services(provision: Provision) -> None:
     *services, usable = provision(lambda: Services("services", ServicesArgs("p", "us-central1", "0-0-0")))
     names = ["aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "logging", "storage", "billingbudgets"]
-    assert [service.inputs["service"] for service in services] == [f"{name}.googleapis.com" for name in names]
+    assert {service.inputs["service"] for service in services} == {f"{name}.googleapis.com" for name in names}
     assert all(service.inputs["disableOnDestroy"] is False for service in services)
     assert usable.typ == "pulumi-python:dynamic/odcloud:Usable"
     assert usable.inputs["services"] == names
@@ -108,6 +109,25 @@ def test_a_bucket_that_keeps_encrypts_and_forgets(provision: Provision) -> None:
         {"age": 90, "matchesPrefixes": ["train/"]},
         {"daysSinceNoncurrentTime": 30},
     ]
+
+
+def test_of_an_existing_bucket_only_the_contents_are_the_stacks(provision: Provision, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+
+    def program() -> Artifacts:
+        storage = ExistingStorage("storage", ExistingStorageArgs("theirs", "odcloud-dev/", "delete"))
+        return Artifacts(
+            "artifacts", ArtifactsArgs(storage.bucket, [Upload(tmp_path / "a", "a", "text/plain")], "odcloud-dev/")
+        )
+
+    contents, upload = provision(program)
+    assert contents.typ == "pulumi-python:dynamic/odcloud:Contents"
+    assert {name: contents.inputs[name] for name in ("bucket", "prefix", "on_destroy")} == {
+        "bucket": "theirs",
+        "prefix": "odcloud-dev/",
+        "on_destroy": "delete",
+    }
+    assert (upload.name, upload.inputs["bucket"], upload.inputs["name"]) == ("a", "theirs", "odcloud-dev/a")
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,15 @@ def test_a_stack_name_that_cannot_be_an_account_id_is_refused(stack: str) -> Non
         load(stack, LEAST)
 
 
+def test_an_existing_bucket_stays_as_it_is() -> None:
+    config = load("dev", {**LEAST, "odcloud:existingBucket": "theirs"})
+    assert (config.bucket, config.prefix) == ("theirs", "odcloud-dev/")
+    assert load("dev", LEAST).prefix == ""
+    for key, value in {"odcloud:bucket": "mine", "odcloud:versioning": "true", "odcloud:bucketLocation": "EU"}.items():
+        with pytest.raises(StackError, match=f"{key} and odcloud:existingBucket exclude each other"):
+            load("dev", {**LEAST, "odcloud:existingBucket": "theirs", key: value})
+
+
 def test_a_budget_needs_its_billing_account() -> None:
     both = {"odcloud:billingAccount": "012345-6789AB-CDEF01", "odcloud:budget": "200"}
     assert load("dev", {**LEAST, **both}).budget == 200

@@ -16,6 +16,7 @@ def values() -> dict[str, Any]:
         "project": "p",
         "region": "us-central1",
         "bucket": "b",
+        "prefix": "odcloud-dev/",
         "train_dir": "gs://b/train",
         "eval_dir": "gs://b/eval",
         "data_dir": "gs://b/data",
@@ -39,10 +40,11 @@ def test_a_round_trip_keeps_everything(values: dict[str, Any]) -> None:
     assert StackOutputs.model_validate_json(outputs.model_dump_json()) == outputs
 
 
-def test_every_field_but_delivery_is_required_and_named_when_missing(values: dict[str, Any]) -> None:
+def test_every_field_that_may_not_be_empty_is_required_and_named_when_missing(values: dict[str, Any]) -> None:
     assert set(values) == set(StackOutputs.model_fields)
-    assert StackOutputs.model_validate({**values, "delivery": {}}).delivery == {}
-    for name in values.keys() - {"delivery"}:
+    least = StackOutputs.model_validate({name: value for name, value in values.items() if name not in ("delivery", "prefix")})
+    assert (least.delivery, least.prefix) == ({}, "")
+    for name in values.keys() - {"delivery", "prefix"}:
         with pytest.raises(ValidationError, match=name):
             StackOutputs.model_validate({key: value for key, value in values.items() if key != name})
 

@@ -114,8 +114,8 @@ def test_jobs_in_other_regions_are_cancelled_too(vertex: Vertex) -> None:
         vertex.add(3, "RUNNING", region="t"),
     )
     vertex.objects = {"regions/s": 0, "runs/a/train-1.json": 9}
-    assert regions("bucket", "r") == ["r", "s"]
-    assert regions("no-such-bucket", "r") == ["r"]
+    assert regions("bucket", "", "r") == ["r", "s"]
+    assert regions("no-such-bucket", "", "r") == ["r"]
     props = {"project": "p", "region": "r", "labels": LABELS, "bucket": "bucket", "on_destroy": "delete"}
     BeforeDestroyProvider().delete("id", props)
     assert sorted(vertex.cancelled) == sorted([here, there])
@@ -146,27 +146,29 @@ def test_an_unreachable_service_fails_the_deletion(vertex: Vertex) -> None:
 def test_a_stack_renamed_or_moved_is_torn_down_under_its_old_name() -> None:
     old = {"project": "p", "region": "r", "labels": LABELS, "bucket": "b", "on_destroy": "refuse", "__provider": "x"}
     provider = BeforeDestroyProvider()
-    assert not provider.diff("id", old, {**old, "__provider": "y"}).changes
-    assert provider.diff("id", old, {**old, "region": "s"}).replaces == ["region"]
-    assert provider.diff("id", old, {**old, "bucket": "c"}).replaces == ["bucket"]
-    decided = provider.diff("id", old, {**old, "on_destroy": "delete"})
+    new = {**old, "prefix": "", "__provider": "y"}  # (what a stack remembers may be older than prefixes)
+    assert not provider.diff("id", old, new).changes
+    assert provider.diff("id", old, {**new, "region": "s"}).replaces == ["region"]
+    assert provider.diff("id", old, {**new, "bucket": "c"}).replaces == ["bucket"]
+    assert provider.diff("id", old, {**new, "prefix": "odcloud-dev/"}).replaces == ["prefix"]
+    decided = provider.diff("id", old, {**new, "on_destroy": "delete"})
     assert decided.changes and not decided.replaces
 
 
 def test_results_are_what_training_and_evaluation_left(vertex: Vertex) -> None:
-    assert results("bucket") == Results(0, 0) == results("no-such-bucket")
+    assert results("bucket", "") == Results(0, 0) == results("no-such-bucket", "")
     vertex.objects = {
         "data/train-0.tfrecord": 7,
         "train/r/ckpt-1": 1_500_000,
         "train/r/ckpt-2": 500_000,
         "eval/r/metrics.json": 9,
     }
-    assert results("bucket") == Results(3, 2_000_009)
-    assert str(results("bucket")) == "3 objects of training and evaluation (2.0 MB)"
+    assert results("bucket", "") == Results(3, 2_000_009)
+    assert str(results("bucket", "")) == "3 objects of training and evaluation (2.0 MB)"
     assert str(Results(1, 12)) == "1 object of training and evaluation (12 B)"
     vertex.refuse = 403
     with pytest.raises(RestError, match="gs://bucket cannot be listed: 403 no permission"):
-        results("bucket")
+        results("bucket", "")
 
 
 def test_sizes_are_rounded() -> None:
@@ -182,15 +184,25 @@ def test_sizes_are_rounded() -> None:
 
 
 def test_results_stop_a_destroy_unless_it_was_decided(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
-    spare("bucket", "refuse")  # holds none
+    spare("bucket", "", "refuse")  # holds none
     vertex.objects = {"train/r/ckpt-1": 10}
     with pytest.raises(RestError, match=r"1 object .* in gs://bucket would be lost, so nothing is deleted.*onDestroy delete"):
-        spare("bucket", "refuse")
+        spare("bucket", "", "refuse")
     assert capsys.readouterr().out == ""
-    spare("bucket", "delete")
-    spare("bucket", "keepCheckpoints")
+    spare("bucket", "", "delete")
+    spare("bucket", "", "keepCheckpoints")
     gone, kept = capsys.readouterr().out.splitlines()
     assert "go with the bucket" in gone and "the bucket is kept" in kept
+
+
+def test_in_a_bucket_of_others_only_what_is_the_stacks_own(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
+    vertex.objects = {"train/theirs": 10, "odcloud-dev/train/r/ckpt-1": 5, "odcloud-dev/regions/s": 0, "regions/t": 0}
+    assert results("bucket", "odcloud-dev/") == Results(1, 5)
+    assert regions("bucket", "odcloud-dev/", "r") == ["r", "s"]
+    spare("bucket", "odcloud-dev/", "delete")
+    spare("bucket", "odcloud-dev/", "keepCheckpoints")
+    where = "1 object of training and evaluation (5 B) in gs://bucket/odcloud-dev"
+    assert capsys.readouterr().out.splitlines() == [f"{where} are deleted", f"{where} stay"]
 
 
 def test_a_refused_destroy_has_not_touched_a_job(vertex: Vertex) -> None:
