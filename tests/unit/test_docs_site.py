@@ -103,6 +103,17 @@ def test_the_reference_says_what_becomes_of_a_field() -> None:
     assert found["loss.hard_example_miner"].startswith("approximated")
 
 
+def test_decisions_are_short_and_in_their_index() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("0*.md"))
+    linked = re.findall(r"^(\d+)\. \[(.+)\]\((0.+\.md)\)$", (ROOT / "docs/decisions/index.md").read_text(), re.M)
+    assert linked == [
+        (str(n), page.read_text().splitlines()[0][len(f"# {n}. ") :], page.name) for n, page in enumerate(pages, 1)
+    ]
+    for page in pages:
+        text = page.read_text()
+        assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Consequences"] and text.count("\n") < 40
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_of_pages_outside_the_site_lead_somewhere(site: Path, name: str) -> None:
     for target, anchor in re.findall(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)", (ROOT / name).read_text(encoding="utf-8")):

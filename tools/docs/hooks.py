@@ -39,14 +39,22 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to files of the repository that are no pages become their names: the site may stand anywhere."""
+    """Links to files of the repository that are no pages become their names: the site may stand anywhere.
+
+    A link that is called after its file is called after the page's title.
+    """
+
+    folder = (ROOT / "docs" / page.file.src_uri).parent
 
     def replaced(found: re.Match[str]) -> str:
-        target = found["target"]
-        if not target.startswith("../"):
+        path = (folder / found["target"]).resolve()
+        if found["text"] == path.name and path.suffix == ".md" and path.is_file():
+            title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+            return f"[{title}]({found['target']}{found['anchor'] or ''})"
+        if "://" in found["target"] or path.is_relative_to(ROOT / "docs"):
             return found[0]
-        if not (ROOT / target.removeprefix("../")).exists():
-            raise PluginError(f"{page.file.src_uri}: {target} does not exist")
+        if not path.exists():
+            raise PluginError(f"{page.file.src_uri}: {found['target']} does not exist")
         return found["text"]
 
     return LINK.sub(replaced, markdown)
