@@ -24,4 +24,5 @@ if __name__ == "__main__":
     lighten_pulumi()
     from localcloud.pulumi_provider.server import serve
 
-    serve(sys.argv[1])
+    # Pulumi puts options of its own before its address
+    serve(sys.argv[1], sys.argv[-1] if len(sys.argv) > 2 else "")

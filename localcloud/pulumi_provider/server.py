@@ -21,6 +21,7 @@ from pulumi.runtime.proto import plugin_pb2 as plugin
 from pulumi.runtime.proto import provider_pb2 as proto
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add_ResourceProviderServicer_to_server
 
+from localcloud.pulumi_provider import engine
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Kind, check, diff, refreshed
 from localcloud.pulumi_provider.resources import FUNCTIONS, kind_of
@@ -81,6 +82,7 @@ class Provider(ResourceProviderServicer):
         return proto.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: Any, context: grpc.ServicerContext) -> Any:
+        engine.cancelled.set()
         return Empty()
 
     @reported
@@ -187,8 +189,9 @@ class Provider(ResourceProviderServicer):
         return Empty()
 
 
-def serve(version: str) -> None:
-    """Answer Pulumi's engine until it goes; the port is told on standard output, as the protocol wants."""
+def serve(version: str, address: str) -> None:
+    """Answer Pulumi's engine at this address until it goes; the port is told on standard output, as the protocol wants."""
+    engine.connect(address)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # for every thread started from here on
     size = [("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.max_send_message_length", LARGEST_MESSAGE)]
     server = grpc.server(ThreadPoolExecutor(WORKERS), options=size)

@@ -8,6 +8,7 @@ from typing import Any
 
 from localcloud.pulumi_provider import iam, rest
 from localcloud.pulumi_provider.common import REQUIRED, gone, labelled, project
+from localcloud.pulumi_provider.emptying import empty
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern, is_asset
 from localcloud.pulumi_provider.rest import STORAGE, quote
@@ -104,13 +105,7 @@ def update_bucket(inputs: Properties) -> None:
 def delete_bucket(inputs: Properties) -> None:
     path = f"b/{quote(inputs['name'])}"
     if inputs["forceDestroy"]:
-        page: dict[str, Any] = {"versions": "true"}
-        while listing := gone(STORAGE.call, "GET", f"{path}/o", page):
-            for item in listing.get("items", ()):
-                gone(STORAGE.call, "DELETE", f"{path}/o/{quote(item['name'])}", {"generation": item["generation"]})
-            if "nextPageToken" not in listing:
-                break
-            page["pageToken"] = listing["nextPageToken"]
+        empty(inputs["name"])
     try:
         gone(STORAGE.call, "DELETE", path)
     except rest.Conflict as error:

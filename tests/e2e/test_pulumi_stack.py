@@ -21,6 +21,7 @@ import pytest
 from stack_project import BILLING, CONFIG, SHARDS, Project, running
 
 from infra.outputs import StackOutputs
+from localcloud.pulumi_provider.rest import STORAGE
 
 PARENT = "projects/odcloud-local/locations/us-central1"
 
@@ -313,6 +314,35 @@ def test_mistakes_are_one_clear_message(project: Project) -> None:
     project.start()
 
 
+def stopped(project: Project, number: signal.Signals, moment: str, *arguments: str) -> tuple[int, str]:
+    """Sends Pulumi a signal once it says `moment`; exit code and what it said. Afterwards nothing of it runs any more."""
+    process = subprocess.Popen(
+        ["pulumi", *arguments, "--yes", "--skip-preview", "--non-interactive", "--color=never"],
+        cwd=project.root,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if moment in line:
+            break
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    said += process.communicate()[0]
+    deadline = time.monotonic() + 10
+    while project.provider_processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert project.provider_processes() == []
+    for helper in helpers:  # Pulumi's own language host notices only after five minutes
+        with contextlib.suppress(psutil.NoSuchProcess):
+            helper.kill()
+    return process.returncode, said
+
+
 def test_a_killed_up_can_be_run_again(project: Project) -> None:
     """Whatever was made before the kill, noted in the state or not, the next up ends well."""
     for moment in (
@@ -320,33 +350,47 @@ def test_a_killed_up_can_be_run_again(project: Project) -> None:
         "Bucket bucket creating",
         "BucketObject data/train-00001-of-00002.tfrecord created",
     ):
-        process = subprocess.Popen(
-            ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--color=never"],
-            cwd=project.root,
-            env=project.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if moment in line:
-                break
-        helpers = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        deadline = time.monotonic() + 10
-        while project.provider_processes() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert project.provider_processes() == []
-        for helper in helpers:  # Pulumi's own language host notices only after five minutes
-            with contextlib.suppress(psutil.NoSuchProcess):
-                helper.kill()
+        stopped(project, signal.SIGKILL, moment, "up")
         project.succeed("cancel", "--yes")
         project.succeed("up", "--yes", "--skip-preview")
         assert project.outputs()
         project.succeed("destroy", "--yes", "--skip-preview")
         assert project.leftovers() == []
+
+
+def test_a_full_bucket_goes_however_often_destroy_is_interrupted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 objects and 3,000 old generations; killed, interrupted, and run once more than needed."""
+    project.succeed("config", "set", "odcloud:versioning", "true")
+    project.succeed("up", "--yes", "--skip-preview")
+    bucket = project.outputs().bucket
+    folder = project.home / "buckets" / bucket / "train"
+    folder.mkdir()
+    for step in range(13_000):
+        (folder / f"ckpt-{step}").write_text("written by training")
+    monkeypatch.setenv("GOOGLE_STORAGE_CUSTOM_ENDPOINT", project.environment["GOOGLE_STORAGE_CUSTOM_ENDPOINT"])
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", project.environment["GOOGLE_OAUTH_ACCESS_TOKEN"])
+    for start in range(0, 3000, 100):
+        paths = [f"b/{bucket}/o/train%2Fckpt-{step}" for step in range(start, start + 100)]
+        assert list(STORAGE.batch("DELETE", paths)) == [{}] * 100
+
+    progress = rf"gs://{bucket}: 0 of ([\d,]+) objects and old generations"
+    code, said = stopped(project, signal.SIGKILL, f"gs://{bucket}: 2,600 of 13,0", "destroy")
+    assert "10,000 objects of training and evaluation (190.0 kB)" in said and code == -signal.SIGKILL
+    assert "pulumi cancel" in project.fail("destroy", "--yes", "--skip-preview")
+    project.succeed("cancel", "--yes")
+    code, said = stopped(project, signal.SIGINT, f"gs://{bucket}: 0 of ", "destroy")
+    left = re.search(r"interrupted with ([\d,]+) objects .* left; `pulumi destroy` again goes on from there", said)
+    assert code != 0 and left and 0 < number(left) < number(re.search(progress, said)) <= 10_500, said
+    assert "Traceback" not in said
+    said = project.succeed("destroy", "--yes", "--skip-preview")
+    assert number(re.search(progress, said)) == number(left)
+    assert project.leftovers() == [] and not (project.home / "generations" / bucket).exists()
+    project.succeed("destroy", "--yes", "--skip-preview")  # nothing is left to do
+
+
+def number(found: re.Match[str] | None) -> int:
+    assert found
+    return int(found[1].replace(",", ""))
 
 
 def test_a_wrong_token_is_refused_in_the_services_words(project: Project) -> None:
