@@ -79,9 +79,13 @@ def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Ca
         for job in active:
             if job.get("state") != "JOB_STATE_CANCELLING":
                 jobs.cancel(job)
+                print(f"{job['name']} is cancelled and waited for", flush=True)
         if clock() > deadline:
             names = ", ".join(job["name"] for job in active)
-            raise TeardownError(f"still not ended {WAIT_SECONDS // 60} minutes after being cancelled: {names}")
+            raise TeardownError(
+                f"still not ended {WAIT_SECONDS // 60} minutes after being cancelled: {names}. They use what the stack "
+                "has made, so nothing of it is deleted: run `pulumi destroy` again when they have ended."
+            )
         sleep(pause)
         pause = min(2 * pause, 10.0)
 

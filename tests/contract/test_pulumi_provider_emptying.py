@@ -56,7 +56,7 @@ def test_what_is_held_is_named(local_cloud: LocalCloud, full: str) -> None:
 
 def test_an_interrupted_one_says_what_is_left(local_cloud: LocalCloud, full: str) -> None:
     engine.cancelled.set()
-    with pytest.raises(ProviderError, match="interrupted with 124 objects .* left; `pulumi destroy` again"):
+    with pytest.raises(ProviderError, match=r"interrupted with 124 objects .* left; `pulumi destroy` again"):
         empty(full)
     assert len(generations(local_cloud, full)) == 124
 

@@ -122,12 +122,17 @@ def test_jobs_in_other_regions_are_cancelled_too(vertex: Vertex) -> None:
     assert vertex.jobs[elsewhere]["state"] == "JOB_STATE_RUNNING"
 
 
-def test_a_job_that_does_not_end_is_named(vertex: Vertex) -> None:
+def test_a_job_that_does_not_end_is_named(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
     name = vertex.add(1, "RUNNING")
     vertex.polls = 1_000_000
     times = iter(range(0, 1_000_000, 100))
-    with pytest.raises(RestError, match=name):
+    with pytest.raises(RestError, match=rf"{name}\..*nothing of it is deleted: run `pulumi destroy` again"):
         stop_jobs(Jobs("p", "r", LABELS), sleep=lambda _: None, clock=lambda: next(times))
+    assert capsys.readouterr().out == f"{name} is cancelled and waited for\n"
+    # the destroy that is run again asks no second time, and goes on once the job has ended
+    vertex.polls = 2
+    stop_jobs(Jobs("p", "r", LABELS), sleep=lambda _: None)
+    assert vertex.cancelled == [name] and capsys.readouterr().out == ""
 
 
 def test_a_refusal_is_in_the_services_words(vertex: Vertex) -> None:
