@@ -4,9 +4,7 @@ No token, a wrong Host and a wrong Origin are in test_localcloud_http.py."""
 
 from __future__ import annotations
 
-import io
 import socket
-import tarfile
 import threading
 import zipfile
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from conftest import error_message
+from packed import archive
 
 from localcloud.jobs.environments import PackageError, bucket_file, prepare
 
@@ -153,24 +152,20 @@ def test_a_header_that_is_not_latin(local_cloud: LocalCloud, bucket: str) -> Non
 
 
 def _sdist(path: Path, evil: str) -> None:
-    project = b'[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-    project += b'[project]\nname = "evil"\nversion = "0.1"\n'
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in (("evil-0.1/pyproject.toml", project), ("evil-0.1/evil/__init__.py", b""), (evil, b"x")):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+    project = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    project += '[project]\nname = "evil"\nversion = "0.1"\n'
+    path.write_bytes(archive({"evil-0.1/pyproject.toml": project, "evil-0.1/evil/__init__.py": "", evil: "x"}))
 
 
 def _wheel(path: Path, evil: str) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("evil/__init__.py", "")
-        archive.writestr("evil-0.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: evil\nVersion: 0.1\n")
-        archive.writestr(
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("evil/__init__.py", "")
+        wheel.writestr("evil-0.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: evil\nVersion: 0.1\n")
+        wheel.writestr(
             "evil-0.1.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
-        archive.writestr("evil-0.1.dist-info/RECORD", "")
-        archive.writestr(evil, "x")
+        wheel.writestr("evil-0.1.dist-info/RECORD", "")
+        wheel.writestr(evil, "x")
 
 
 @pytest.mark.parametrize(("name", "build"), [("evil-0.1.tar.gz", _sdist), ("evil-0.1-py3-none-any.whl", _wheel)])

@@ -6,7 +6,6 @@ Its pipeline configuration is JSON that tells it how to behave: {"steps": 3, "se
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -14,9 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
+
+from packed import sdist
 
 from infra.outputs import StackOutputs
 from launcher.google import Google
@@ -210,10 +210,4 @@ def _package() -> bytes:
         "tiny/__init__.py": "",
         "tiny/program.py": PROGRAM,
     }
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, text in files.items():
-            info = tarfile.TarInfo(f"tiny-0.1.0/{name}")
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return stream.getvalue()
+    return sdist("tiny", "0.1.0", files)

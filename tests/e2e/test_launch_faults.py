@@ -6,7 +6,6 @@ ever to install, so that they stay PENDING, and a job is cancelled when all laun
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -15,7 +14,6 @@ import random
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections import Counter
@@ -27,6 +25,7 @@ from typing import Any
 import pytest
 from gateway import DELAY, LOSE_ANSWER, LOSE_REQUEST, RESET, Gateway, Trouble
 from launcher_stage import BUCKET, Stage
+from packed import sdist
 
 from launcher import vertex
 
@@ -144,13 +143,7 @@ def endless() -> bytes:
         "endless.py": "import time\ntime.sleep(3600)\n",
         "PKG-INFO": "Metadata-Version: 2.1\nName: endless\nVersion: 1\n",
     }
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, text in files.items():
-            info = tarfile.TarInfo(f"endless-1/{name}")
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return stream.getvalue()
+    return sdist("endless", "1", files)
 
 
 @pytest.mark.slow

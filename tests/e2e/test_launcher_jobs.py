@@ -269,12 +269,18 @@ def test_nobody_answers_and_a_wrong_token(stage: Stage) -> None:
         (["report", "--run", "none"], "run none has left nothing to report on"),
         (["jobs", "show", "none"], "no job has the number, run id or name 'none'"),
         (["jobs", "show", "123"], "no job 123 in projects/odcloud-local/locations/us-central1"),
-        (["jobs", "logs", "raises", "--replica", "worker-7"], "--replica 'worker-7': job "),
     ],
 )
 def test_wrong_words(stage: Stage, arguments: list[str], said: str) -> None:
     (stage.folder / "wrong.yaml").write_text("trainingInput:\n  masterType: standrad\n")
     assert said in failure(stage, *arguments)
+
+
+def test_a_replica_that_there_is_not(stage: Stage) -> None:
+    stage.behave(steps=1)
+    made = succeed(stage, "train", "--config", "job.yaml", "--run", "small", "--detach")
+    message = failure(stage, "jobs", "logs", "small", "--replica", "worker-7")
+    assert f"--replica 'worker-7': job {made['job']} has " in message and "worker-1" in message
 
 
 def test_the_server_may_go_away_for_a_moment(stage: Stage) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -10,12 +9,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import packed
 import psutil
 import pytest
 from google.oauth2.credentials import Credentials
@@ -37,11 +36,7 @@ def sdist(path: Path, module: str, *, dependencies: str = "[]", build_system: st
         f'[project]\nname = "probe"\nversion = "0.1"\ndependencies = {dependencies}\n'
     )
     files = {"pyproject.toml": project, "probe/__init__.py": "", "probe/task.py": module}
-    with tarfile.open(path, "w:gz") as archive:
-        for name, text in files.items():
-            info = tarfile.TarInfo(f"probe-0.1/{name}")
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
+    path.write_bytes(packed.sdist("probe", "0.1", files))
 
 
 class LocalCloud:
@@ -405,11 +400,7 @@ def test_a_killed_server_finds_its_replicas_again(cloud: LocalCloud) -> None:
 def test_a_server_killed_while_packages_are_installed(cloud: LocalCloud) -> None:
     path = cloud.home / "buckets/jobs-bucket/packages/slow-0.1.tar.gz"
     setup = "import setuptools, time; time.sleep(3); setuptools.setup(name='slow', version='0.1', py_modules=['slow'])"
-    with tarfile.open(path, "w:gz") as archive:
-        for file, text in {"setup.py": setup, "slow.py": "print('slow')\n"}.items():
-            info = tarfile.TarInfo(f"slow-0.1/{file}")
-            info.size = len(text)
-            archive.addfile(info, io.BytesIO(text.encode()))
+    path.write_bytes(packed.sdist("slow", "0.1", {"setup.py": setup, "slow.py": "print('slow')\n"}))
     pool = pool_of(["-"])
     pool["pythonPackageSpec"] |= {
         "packageUris": ["gs://jobs-bucket/packages/slow-0.1.tar.gz"],

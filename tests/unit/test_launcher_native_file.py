@@ -20,46 +20,6 @@ POOLS = """workerPools:
   - {role: worker, machineType: n1-standard-4, replicaCount: 3}
   - {role: ps, machineType: n1-standard-4}
 """
-EVERYTHING = """workerPools:
-  - role: chief
-    machineType: n1-standard-8
-    acceleratorType: NVIDIA_TESLA_T4
-    acceleratorCount: 2
-    bootDiskType: pd-standard
-    bootDiskSizeGb: 200
-    reservationAffinity:
-      reservationAffinityType: SPECIFIC_RESERVATION
-      key: compute.googleapis.com/reservation-name
-      values: [projects/p/zones/z/reservations/r]
-    env: {ONLY: chief}
-  - role: worker
-    machineType: standard
-    replicaCount: 3
-    imageUri: us-docker.pkg.dev/p/r/i@sha256:00
-    command: [python, -m, own]
-    args: [--fast]
-  - role: ps
-    machineType: n1-standard-4
-executorImageUri: us-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest
-packageUris: [gs://b/a.tar.gz]
-pythonModule: own.train
-args: [--size=3]
-env: {A: b}
-pipelineConfigPath: gs://b/p.config
-region: us-central1
-baseOutputDirectory: gs://b/out
-serviceAccount: me@p.iam.gserviceaccount.com
-network: projects/1/global/networks/n
-tensorboard: projects/p/locations/us-central1/tensorboards/2
-enableWebAccess: true
-scheduling:
-  strategy: FLEX_START
-  timeout: 3600s
-  maxWaitDuration: 60s
-  restartJobOnWorkerRestart: true
-  disableRetries: false
-labels: {team: cats}
-"""
 
 
 def body(text: str, **flags: Any) -> dict[str, Any]:
@@ -69,70 +29,6 @@ def body(text: str, **flags: Any) -> dict[str, Any]:
 def resolved(text: str, flags: dict[str, Any] | None = None, environ: dict[str, str] | None = None) -> resolve.Resolved:
     file = jobfile.parse(text, "job.yaml", overrides.given(flags or {}, environ or {}))
     return resolve.training(OUTPUTS, file, RUN)
-
-
-def test_every_field_has_its_place_in_the_body() -> None:
-    leading = [f"--train_dir=gs://my-bucket/train/{RUN}", "--pipeline_config_path=gs://b/p.config"]
-
-    def package(env: dict[str, str]) -> dict[str, Any]:
-        return {
-            "executorImageUri": "us-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest",
-            "packageUris": ["gs://b/a.tar.gz"],
-            "pythonModule": "own.train",
-            "args": [*leading, "--size=3"],
-            "env": [{"name": name, "value": value} for name, value in env.items()],
-        }
-
-    assert body(EVERYTHING) == {
-        "displayName": RUN,
-        "jobSpec": {
-            "workerPoolSpecs": [
-                {
-                    "machineSpec": {
-                        "machineType": "n1-standard-8",
-                        "acceleratorType": "NVIDIA_TESLA_T4",
-                        "acceleratorCount": 2,
-                        "reservationAffinity": {
-                            "reservationAffinityType": "SPECIFIC_RESERVATION",
-                            "key": "compute.googleapis.com/reservation-name",
-                            "values": ["projects/p/zones/z/reservations/r"],
-                        },
-                    },
-                    "replicaCount": "1",
-                    "diskSpec": {"bootDiskType": "pd-standard", "bootDiskSizeGb": 200},
-                    "pythonPackageSpec": package({"ONLY": "chief"}),
-                },
-                {
-                    "machineSpec": {"machineType": "n1-standard-4"},
-                    "replicaCount": "3",
-                    "containerSpec": {
-                        "imageUri": "us-docker.pkg.dev/p/r/i@sha256:00",
-                        "command": ["python", "-m", "own"],
-                        "args": [*leading, "--fast"],
-                        "env": [{"name": "A", "value": "b"}],
-                    },
-                },
-                {
-                    "machineSpec": {"machineType": "n1-standard-4"},
-                    "replicaCount": "1",
-                    "pythonPackageSpec": package({"A": "b"}),
-                },
-            ],
-            "baseOutputDirectory": {"outputUriPrefix": "gs://b/out"},
-            "serviceAccount": "me@p.iam.gserviceaccount.com",
-            "network": "projects/1/global/networks/n",
-            "tensorboard": "projects/p/locations/us-central1/tensorboards/2",
-            "enableWebAccess": True,
-            "scheduling": {
-                "timeout": "3600s",
-                "strategy": "FLEX_START",
-                "restartJobOnWorkerRestart": True,
-                "disableRetries": False,
-                "maxWaitDuration": "60s",
-            },
-        },
-        "labels": {"app": "odcloud", "team": "cats", "odcloud-run": RUN, "odcloud-kind": "train"},
-    }
 
 
 def test_a_file_without_pools_means_one_chief() -> None:
@@ -289,7 +185,9 @@ def test_rows_name_the_old_form_s_lines() -> None:
 
 
 def test_flags_go_before_what_the_file_says_for_a_pool() -> None:
-    made = body(EVERYTHING, image="p/r/other", pipeline_config="gs://z/c")["jobSpec"]["workerPoolSpecs"]
+    own = "imageUri: p/r/own, command: [python], args: [--fast]"
+    text = POOLS.replace("replicaCount: 3", own) + "pythonModule: own.train\n"
+    made = body(text, image="p/r/other", pipeline_config="gs://z/c")["jobSpec"]["workerPoolSpecs"]
     assert [pool["containerSpec"]["imageUri"] for pool in made] == ["p/r/other"] * 3
     assert all("--pipeline_config_path=gs://z/c" in pool["containerSpec"]["args"] for pool in made)
     old = body("trainingInput: {args: [--a, --pipeline_config_path, gs://b/c, --d]}", pipeline_config="gs://z/c")

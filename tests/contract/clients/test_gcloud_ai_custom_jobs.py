@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from gcloud_client import Gcloud, needs_gcloud
+from packed import old_sdist
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
@@ -37,15 +36,7 @@ ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 @pytest.fixture
 def gcloud(local_cloud: LocalCloud, tmp_path: Path, bucket: str) -> Gcloud:
     """With a package in the test's bucket, and a file that names it."""
-    files = {"setup.py": "from setuptools import setup\nsetup(name='prog', version='0.1', packages=['prog'])\n"}
-    files |= {"prog/__init__.py": "", **{f"prog/{name}.py": text for name, text in MODULES.items()}}
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for path, text in files.items():
-            info = tarfile.TarInfo(f"prog-0.1/{path}")
-            info.size = len(text)
-            archive.addfile(info, io.BytesIO(text.encode()))
-    local_cloud.upload(bucket, "prog-0.1.tar.gz", packed.getvalue())
+    local_cloud.upload(bucket, "prog-0.1.tar.gz", old_sdist("prog", MODULES))
     (tmp_path / "config.yaml").write_text(CONFIG.format(image=IMAGE, bucket=bucket))
     return Gcloud(local_cloud, tmp_path)
 

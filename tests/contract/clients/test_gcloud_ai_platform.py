@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from gcloud_client import Gcloud, needs_gcloud
+from packed import old_sdist
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
@@ -53,7 +52,6 @@ EVAL = """gcloud ai-platform jobs submit training {job} \
     --eval_dir=gs://{bucket}/eval \
     --pipeline_config_path=gs://{bucket}/pipeline.config"""
 
-SETUP = "from setuptools import setup\nsetup(name='{name}', version='0.1', packages=['{name}'])\n"
 # Each replica leaves a file that tells what it was given; the servers then wait to be shut down.
 TASK = """
 import json, os, sys, time, slim
@@ -85,13 +83,7 @@ class Jobs(Gcloud):
         super().__init__(cloud, folder)
         for name, where, modules in (("object_detection", "dist", PROGRAMS), ("slim", "slim/dist", {})):
             (folder / where).mkdir(parents=True)
-            files = {"setup.py": SETUP.format(name=name), f"{name}/__init__.py": ""}
-            files |= {f"{name}/{module}.py": text for module, text in modules.items()}
-            with tarfile.open(folder / where / f"{name}-0.1.tar.gz", "w:gz") as archive:
-                for path, text in files.items():
-                    info = tarfile.TarInfo(f"{name}-0.1/{path}")
-                    info.size = len(text)
-                    archive.addfile(info, io.BytesIO(text.encode()))
+            (folder / where / f"{name}-0.1.tar.gz").write_bytes(old_sdist(name, modules))
         (folder / "config.yaml").write_text(CONFIG)
 
     def describe(self, job: str) -> dict[str, Any]:

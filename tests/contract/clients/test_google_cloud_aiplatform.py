@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import aiplatform
 from google.cloud.aiplatform_v1 import JobServiceClient
 from google.cloud.aiplatform_v1.types import JobState
+from packed import old_sdist
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
@@ -26,16 +25,8 @@ MODULES = {"greet": "print('hello')\n", "wait": "import time\ntime.sleep(600)\n"
 @pytest.fixture(scope="module")
 def staging(local_cloud: LocalCloud) -> Iterator[str]:
     """The library, told where the local cloud is, and a bucket with a package."""
-    files = {"setup.py": "from setuptools import setup\nsetup(name='prog', version='0.1', packages=['prog'])\n"}
-    files |= {"prog/__init__.py": "", **{f"prog/{name}.py": text for name, text in MODULES.items()}}
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for path, text in files.items():
-            info = tarfile.TarInfo(f"prog-0.1/{path}")
-            info.size = len(text)
-            archive.addfile(info, io.BytesIO(text.encode()))
     local_cloud.call("storage.buckets.insert", {"name": "aiplatform-staging"}, project="odcloud-local")
-    local_cloud.upload("aiplatform-staging", "prog-0.1.tar.gz", packed.getvalue())
+    local_cloud.upload("aiplatform-staging", "prog-0.1.tar.gz", old_sdist("prog", MODULES))
     with as_client(local_cloud):
         yield "gs://aiplatform-staging"
 
