@@ -27,11 +27,16 @@ from trainer.errors import InputError
 from trainer.protos import pipeline_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = (
-    "examples/digits/pipeline.config",
-    "examples/configs/ssd_mobilenet_v1_pets.config",
-    "examples/configs/faster_rcnn_resnet101_pets.config",
-)
+EXAMPLES = {
+    "examples/digits/pipeline.config": "",
+    "examples/configs/ssd_mobilenet_v1_pets.config": "",
+    # A field that counts only together with another one needs that one here.
+    "examples/configs/faster_rcnn_resnet101_pets.config": (
+        "train_config { optimizer { use_moving_average: true } } eval_config { use_moving_averages: true }"
+    ),
+}
+"""What is read, and what is changed beforehand."""
+
 Said = dict[str, dict[tuple[str, str], None]]
 """By a field's path: the ways in which it was asked for, each with what was said of it, in order."""
 
@@ -52,8 +57,7 @@ _TITLES = ("model.ssd", "model.faster_rcnn", "train_config", "train_input_reader
 
 def page() -> str:
     """The whole page."""
-    said = observed()
-    rows = list(_rows(pipeline_pb2.TrainEvalPipelineConfig.DESCRIPTOR, "", said))
+    rows = list(fields().items())
     parts = [_INTRODUCTION]
     for title in _TITLES:
         here = [(path, text) for path, text in rows if path.startswith(f"{title}." if title else "")]
@@ -63,15 +67,32 @@ def page() -> str:
     return "".join(parts)
 
 
+def fields() -> dict[str, str]:
+    """What becomes of each field, as Markdown, by its path."""
+    return dict(_rows(pipeline_pb2.TrainEvalPipelineConfig.DESCRIPTOR, "", observed()))
+
+
 @functools.cache
 def observed() -> Said:
     """What the reader asks and says of every field that it comes to, with any one field of an example changed."""
     said: Said = defaultdict(dict)
-    with _recording(said):
-        for example in EXAMPLES:
+    once: Said = defaultdict(dict)  # of one reading
+
+    def read(message: Message) -> None:
+        once.clear()
+        problems = Problems("example")
+        with suppress(InputError):  # what is refused is written down
+            experiment.build(reader.Pipeline("example", "", Section(message, Node("", 1), "", problems), problems))
+        for path, found in once.items():
+            otherwise = any(kind in ("approximated", "no effect") for kind, _ in found)
+            said[path].update({note: None for note in found if not (otherwise and note[0] == "mapped")})
+
+    with _recording(once):
+        for example, more in EXAMPLES.items():
             base = pipeline_pb2.TrainEvalPipelineConfig()
             text_format.Parse((ROOT / example).read_text(encoding="utf-8"), base)
-            _read(base)
+            base.MergeFrom(text_format.Parse(more, pipeline_pb2.TrainEvalPipelineConfig()))
+            read(base)
             tried: set[str] = set()
             while new := [steps for steps in _fields(base.DESCRIPTOR, (), said) if _path(steps) not in tried]:
                 for steps in new:
@@ -79,14 +100,8 @@ def observed() -> Said:
                     changed = pipeline_pb2.TrainEvalPipelineConfig()
                     changed.CopyFrom(base)
                     _change(changed, steps)
-                    _read(changed)
+                    read(changed)
     return said
-
-
-def _read(message: Message) -> None:
-    problems = Problems("example")
-    with suppress(InputError):  # what is refused was written down
-        experiment.build(reader.Pipeline("example", "", Section(message, Node("", 1), "", problems), problems))
 
 
 def _fields(descriptor: Descriptor, above: tuple[FieldDescriptor, ...], said: Said) -> Iterator[tuple[FieldDescriptor, ...]]:
@@ -138,6 +153,8 @@ def _recording(said: Said) -> Iterator[None]:
             nonlocal inside
             if not inside:
                 for name, kind, text in note(section, *given, **named):
+                    if kind in ("mapped", "no effect") and not section.has(name):
+                        continue  # a default that is asked for says nothing of the field
                     said[re.sub(r"\[\d+\]", "", section.name(name))][kind, text] = None
             inside += 1
             try:
@@ -160,7 +177,7 @@ def _recording(said: Said) -> Iterator[None]:
         yield name, "nearly", f"`{section.shown(name, accepted)}` is mapped, anything else approximated: {done}"
 
     def approximate(_: Section, name: str, done: str) -> Iterator[tuple[str, str, str]]:
-        yield name, "approximated", f"approximated where Model Garden differs: {done}"
+        yield name, "approximated", f"approximated: {done}"
 
     def without_effect(_: Section, *names: str) -> Iterator[tuple[str, str, str]]:
         yield from ((name, "no effect", "no effect") for name in names)
@@ -215,9 +232,11 @@ def _words(found: Iterable[tuple[str, str]]) -> str:
     for kind, text in found:
         by_kind.setdefault(kind, text)  # the same with another example's sizes is not said again
     verdicts = [by_kind[kind] for kind in ("only", "nearly", "approximated") if kind in by_kind]
-    if not verdicts and "mapped" in by_kind:
-        verdicts.append("mapped")
-    elif "no effect" in by_kind:
+    if "mapped" in by_kind and verdicts:
+        verdicts = ["mapped", *(f"in other cases {words}" for words in verdicts)]
+    elif "mapped" in by_kind:
+        verdicts = ["mapped"]
+    if "no effect" in by_kind:
         verdicts.append("in other cases no effect" if verdicts else "no effect")
     supported = next((text for kind, text in found if kind == "refused" and text), "")
     if supported:
