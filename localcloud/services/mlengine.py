@@ -56,8 +56,8 @@ def create(call: Call) -> dict[str, Any]:
 
 
 @method("ml.projects.jobs.get")
-def get(call: Call) -> dict[str, Any]:
-    """One job."""
+async def get(call: Call) -> dict[str, Any]:
+    """One job; in the event loop: it is one look into the database."""
     return _resource(_named(call))
 
 

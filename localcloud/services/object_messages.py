@@ -83,7 +83,7 @@ def replaceable(cloud: Cloud, settings: Mapping[str, Any], params: Mapping[str, 
 
 def resource(cloud: Cloud, found: StoredObject, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The Object message; `settings` are its bucket's."""
-    path = f"b/{found.bucket}/o/{quote(found.name, safe='')}"
+    path = f"b/{found.bucket}/o/{_quoted(found.name)}"
     created = _time(found.created)
     answer = {
         "kind": "storage#object",
@@ -126,6 +126,11 @@ def asked_generation(params: Mapping[str, Any], name: str = "generation") -> int
     """The generation that a call names, if it names one."""
     given = params.get(name)
     return None if given is None else int(given)
+
+
+@lru_cache(1024)
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
 
 
 @lru_cache(1024)

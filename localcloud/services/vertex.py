@@ -42,8 +42,8 @@ def create(call: Call) -> dict[str, Any]:
 
 
 @method("aiplatform.projects.locations.customJobs.get")
-def get(call: Call) -> dict[str, Any]:
-    """One job."""
+async def get(call: Call) -> dict[str, Any]:
+    """One job; in the event loop: it is one look into the database."""
     return _resource(call, _named(call))
 
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
@@ -54,6 +55,16 @@ def no_check(_: StoredObject | None) -> None:
     """For writes without preconditions."""
 
 
+def _leads_out(bucket: str, folder: str) -> bool:
+    """Whether a symbolic link is in the way to a folder of a bucket ("": the bucket's own)."""
+    end = len(folder)
+    while end > 0:
+        if os.path.islink(f"{bucket}/{folder[:end]}"):  # noqa: PTH114 — a Path for each would take longer than the look
+            return True
+        end = folder.rfind("/", 0, end)
+    return False
+
+
 class ObjectStore:
     """All objects of all buckets. Thread-safe. A `check` sees the object as it is at the write and refuses by raising.
 
@@ -89,7 +100,8 @@ class ObjectStore:
             "SELECT * FROM objects WHERE bucket = ? AND name IN (SELECT value FROM json_each(?))", (bucket, json.dumps(names))
         )
         known = {row["name"]: from_row(row) for row in rows}
-        found = (self._adopt(bucket, name, digests=digests, known=known.get(name)) for name in names)
+        leads_out = cache(_leads_out)  # one look at each folder for all of its names
+        found = (self._adopt(bucket, name, digests=digests, known=known.get(name), leads_out=leads_out) for name in names)
         return [each for each in found if each is not None]
 
     def get_versions(self, bucket: str, names: Sequence[str], *, digests: bool = False) -> list[StoredObject]:
@@ -262,14 +274,22 @@ class ObjectStore:
     def _path(self, bucket: str, name: str) -> Path:
         return self.root / bucket / name
 
-    def _adopt(self, bucket: str, name: str, *, digests: bool = False, known: Any = _UNREAD) -> StoredObject | None:
+    def _adopt(
+        self,
+        bucket: str,
+        name: str,
+        *,
+        digests: bool = False,
+        known: Any = _UNREAD,
+        leads_out: Callable[[str, str], bool] = _leads_out,
+    ) -> StoredObject | None:
         """The object as its file and its row (`known`; read here unless it is given) have it."""
         path = f"{self._folder}/{bucket}/{name}"
         try:
             stat = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not S_ISREG(stat.st_mode) or _leads_out(f"{self._folder}/{bucket}", name):
+        if not S_ISREG(stat.st_mode) or leads_out(f"{self._folder}/{bucket}", name.rpartition("/")[0]):
             return None
         if known is _UNREAD:
             known = self._db.look(from_row, "SELECT * FROM objects WHERE bucket = ? AND name = ?", bucket, name)
@@ -308,16 +328,6 @@ class ObjectStore:
             f"INSERT OR REPLACE INTO objects ({', '.join(_CURRENT)}) VALUES ({', '.join('?' * len(_CURRENT))})",
             values_of(stored, _CURRENT),
         )
-
-
-def _leads_out(bucket: str, name: str) -> bool:
-    """Whether a symbolic link is among the folders in which an object's file is."""
-    end = name.find("/")
-    while end >= 0:
-        if os.path.islink(f"{bucket}/{name[:end]}"):  # noqa: PTH114 — a Path for each would take longer than the look
-            return True
-        end = name.find("/", end + 1)
-    return False
 
 
 def _folders(bucket: Path, name: str) -> Iterator[Path]:

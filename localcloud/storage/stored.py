@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 
@@ -31,7 +32,14 @@ COLUMNS = tuple(each.name for each in fields(StoredObject))
 
 def from_row(row: Any) -> StoredObject:
     """The object of a row, in which the metadata is JSON."""
-    return StoredObject(**{**dict(row), "metadata": json.loads(row["metadata"])})
+    return StoredObject(**{**dict(row), "metadata": _metadata(row["metadata"])})
+
+
+@lru_cache(1024)
+def _metadata(text: str) -> dict[str, Any]:
+    """Most objects have the same: it must not be changed."""
+    read: dict[str, Any] = json.loads(text)
+    return read
 
 
 def values_of(stored: StoredObject, columns: tuple[str, ...]) -> tuple[Any, ...]:
