@@ -41,7 +41,7 @@ def link(cloud: LocalCloud, **body: Any) -> str:
 def browser(local_cloud: LocalCloud) -> Iterator[requests.Session]:
     """Signed in, and without the bearer token."""
     with requests.Session() as session:
-        assert session.get(link(local_cloud), timeout=10).ok
+        assert session.get(link(local_cloud), timeout=60).ok
         yield session
 
 
@@ -53,7 +53,7 @@ def job(local_cloud: LocalCloud) -> str:
     parent = "projects/odcloud-local/locations/us-central1"
     body = {"displayName": EVIL, "jobSpec": {"workerPoolSpecs": [pool]}, "labels": {"odcloud-run": "a_run"}}
     name = local_cloud.call("aiplatform.projects.locations.customJobs.create", body, parent=parent)["name"]
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 180
     while local_cloud.call("aiplatform.projects.locations.customJobs.get", name=name)["state"] != "JOB_STATE_FAILED":
         assert time.monotonic() < limit
         time.sleep(0.1)
@@ -73,7 +73,7 @@ def job(local_cloud: LocalCloud) -> str:
 
 
 def page(browser: requests.Session, cloud: LocalCloud, path: str) -> str:
-    answer = browser.get(cloud.url + path, timeout=10)
+    answer = browser.get(cloud.url + path, timeout=60)
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'; script-src 'self';")
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
@@ -96,7 +96,7 @@ class Strict(HTMLParser):
 def test_strangers_see_nothing(local_cloud: LocalCloud, job: str, path: str) -> None:
     path = path.replace("/1", f"/{job}")
     for cookies in ({}, {f"odcloud-{local_cloud.url.rpartition(':')[2]}": "99999999999.x.0" + "0" * 63}):
-        answer = requests.get(local_cloud.url + path, cookies=cookies, timeout=10)
+        answer = requests.get(local_cloud.url + path, cookies=cookies, timeout=60)
         assert answer.status_code == 401
         assert "odcloud open" in answer.text
         assert job not in answer.text and "a_run" not in answer.text and "odcloud-local" not in answer.text
@@ -106,19 +106,19 @@ def test_strangers_see_nothing(local_cloud: LocalCloud, job: str, path: str) -> 
 
 def test_a_link_works_once(local_cloud: LocalCloud, job: str) -> None:
     address = link(local_cloud, job=job)
-    answer = requests.get(address, timeout=10)
+    answer = requests.get(address, timeout=60)
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Path=/" in cookie
     assert answer.headers["Refresh"] == f"0; url=/ui/jobs/{job}"
     assert (local_cloud.home / "token").read_text() not in cookie
-    again = requests.get(address, timeout=10)
+    again = requests.get(address, timeout=60)
     assert again.status_code == 401 and "Set-Cookie" not in again.headers
     for code in ("", "?code=", "?code=" + "x" * 43):
-        assert requests.get(f"{local_cloud.url}/ui/signin{code}", timeout=10).status_code == 401
+        assert requests.get(f"{local_cloud.url}/ui/signin{code}", timeout=60).status_code == 401
 
 
 def test_only_the_token_gets_a_link(local_cloud: LocalCloud, browser: requests.Session) -> None:
-    assert browser.post(f"{local_cloud.url}/_signin", json={}, timeout=10).status_code == 401
+    assert browser.post(f"{local_cloud.url}/_signin", json={}, timeout=60).status_code == 401
     assert local_cloud.request("GET", "/_signin").status_code == 405
     for value in ("//evil.example", "../x", "1?x", 7, "a\r\nb"):
         assert local_cloud.request("POST", "/_signin", json={"job": value}).status_code == 400
@@ -130,11 +130,11 @@ def test_the_apis_take_no_cookie(local_cloud: LocalCloud, browser: requests.Sess
         "/v1/projects/odcloud-local/locations/us-central1/customJobs",
         "/_chaos",
     ):
-        assert browser.get(local_cloud.url + path, timeout=10).status_code == 401
-        assert browser.post(local_cloud.url + path, json={}, timeout=10).status_code == 401
+        assert browser.get(local_cloud.url + path, timeout=60).status_code == 401
+        assert browser.post(local_cloud.url + path, json={}, timeout=60).status_code == 401
     session = next(iter(browser.cookies)).value
     headers = {"Authorization": f"Bearer {session}"}
-    assert requests.get(f"{local_cloud.url}/_chaos", headers=headers, timeout=10).status_code == 401
+    assert requests.get(f"{local_cloud.url}/_chaos", headers=headers, timeout=60).status_code == 401
 
 
 def test_a_form_needs_its_mark_and_its_origin(local_cloud: LocalCloud, browser: requests.Session, bucket: str) -> None:
@@ -162,12 +162,12 @@ def test_a_form_needs_its_mark_and_its_origin(local_cloud: LocalCloud, browser: 
     ]
     for one in addresses:
         for headers, form in refused:
-            answer = browser.post(one, headers=headers, data=form, timeout=10, allow_redirects=False)
+            answer = browser.post(one, headers=headers, data=form, timeout=60, allow_redirects=False)
             assert answer.status_code == 403, (headers, answer.status_code)
-        assert requests.post(one, headers={"Origin": local_cloud.url}, data={"mark": own}, timeout=10).status_code == 401
-        assert browser.get(one, timeout=10).status_code == 404
+        assert requests.post(one, headers={"Origin": local_cloud.url}, data={"mark": own}, timeout=60).status_code == 401
+        assert browser.get(one, timeout=60).status_code == 404
     headers = {"Origin": local_cloud.url}
-    answer = browser.post(address, headers=headers, data={"mark": own}, timeout=10, allow_redirects=False)
+    answer = browser.post(address, headers=headers, data={"mark": own}, timeout=60, allow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (303, f"/ui/jobs/{number}")
 
 
@@ -202,10 +202,10 @@ def test_hostile_texts_are_shown_as_they_are(local_cloud: LocalCloud, browser: r
     assert "step 20" in text and text.count('<svg class="chart"') == 3
     page(browser, local_cloud, f"/ui/jobs/{job}/report")
     for query in (f"?task={quote(EVIL)}", "?task=workerpool9-9"):
-        answer = browser.get(f"{local_cloud.url}/ui/jobs/{job}{query}", timeout=10)
+        answer = browser.get(f"{local_cloud.url}/ui/jobs/{job}{query}", timeout=60)
         assert answer.status_code == 404 and "<script>alert" not in answer.text
-    assert browser.get(f"{local_cloud.url}/ui/jobs/{job}?older=junk", timeout=10).status_code == 400
-    assert browser.get(f"{local_cloud.url}/ui/{quote(EVIL)}", timeout=10).text.count("<script>") == 0
+    assert browser.get(f"{local_cloud.url}/ui/jobs/{job}?older=junk", timeout=60).status_code == 400
+    assert browser.get(f"{local_cloud.url}/ui/{quote(EVIL)}", timeout=60).text.count("<script>") == 0
 
 
 def test_a_long_log_is_read_backwards(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
@@ -246,9 +246,9 @@ def test_an_ml_engine_job(local_cloud: LocalCloud, browser: requests.Session) ->
     assert json.loads(request) == body
     assert "an_old_job" in page(browser, local_cloud, "/") and "no price" in page(browser, local_cloud, "/")
     headers, form = {"Origin": local_cloud.url}, {"mark": _mark(local_cloud, browser)}
-    answer = browser.post(f"{local_cloud.url}/ui/jobs/an_old_job/cancel", headers=headers, data=form, timeout=10)
+    answer = browser.post(f"{local_cloud.url}/ui/jobs/an_old_job/cancel", headers=headers, data=form, timeout=60)
     assert answer.ok and answer.url == f"{local_cloud.url}/ui/jobs/an_old_job"
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 180
     name = "projects/odcloud-local/jobs/an_old_job"
     while local_cloud.call("ml.projects.jobs.get", name=name)["state"] not in ("CANCELLED", "FAILED"):
         assert time.monotonic() < limit
@@ -284,7 +284,7 @@ def test_an_object_never_becomes_a_page(local_cloud: LocalCloud, browser: reques
         uploaded = local_cloud.request("POST", f"/upload/storage/v1/b/{bucket}/o", params=params, data=script, headers=headers)
         assert uploaded.ok, uploaded.text
         address = f"{local_cloud.url}/ui/buckets/{bucket}/object?name={quote(object_name, safe='')}"
-        answer = browser.get(address, timeout=10)
+        answer = browser.get(address, timeout=60)
         assert answer.content == script
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -294,11 +294,11 @@ def test_an_object_never_becomes_a_page(local_cloud: LocalCloud, browser: reques
             assert answer.headers["Content-Disposition"].startswith("inline")
         else:
             assert kind == "application/octet-stream" and answer.headers["Content-Disposition"].startswith("attachment;")
-        assert browser.get(address + "&keep=1", timeout=10).headers["Content-Disposition"].startswith("attachment;")
+        assert browser.get(address + "&keep=1", timeout=60).headers["Content-Disposition"].startswith("attachment;")
     listed = page(browser, local_cloud, f"/ui/buckets/{bucket}?prefix=x/")
     addresses = [html.unescape(found) for found in re.findall(r'href="(/ui/buckets/[^"]*/object[^"]*keep=1)"', listed)]
     assert len(addresses) == 5
-    assert all(browser.get(local_cloud.url + address, timeout=10).content == script for address in addresses)
+    assert all(browser.get(local_cloud.url + address, timeout=60).content == script for address in addresses)
     text = page(browser, local_cloud, f"/ui/buckets/{bucket}?prefix={quote(EVIL)}")
     assert "There is no object" in text
 
@@ -322,19 +322,19 @@ def test_an_object_never_becomes_a_page(local_cloud: LocalCloud, browser: reques
 def test_nothing_else_is_served(local_cloud: LocalCloud, browser: requests.Session, bucket: str, path: str) -> None:
     prepared = requests.Request("GET", local_cloud.url, cookies=browser.cookies).prepare()  # type: ignore[arg-type]
     prepared.url = local_cloud.url + path.format(bucket=bucket)  # as it is written: requests would tidy it up
-    answer = browser.send(prepared, timeout=10)
+    answer = browser.send(prepared, timeout=60)
     assert answer.status_code in (400, 404)
     assert (local_cloud.home / "token").read_text() not in answer.text
 
 
 def test_a_wrong_host_gets_no_page(local_cloud: LocalCloud, browser: requests.Session) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
-        assert browser.get(local_cloud.url + "/", headers=headers, timeout=10).status_code == 403
+        assert browser.get(local_cloud.url + "/", headers=headers, timeout=60).status_code == 403
 
 
 def test_a_part_of_a_download(local_cloud: LocalCloud, browser: requests.Session, bucket: str) -> None:
     local_cloud.upload(bucket, "big.bin", b"0123456789")
     answer = browser.get(
-        f"{local_cloud.url}/ui/buckets/{bucket}/object?name=big.bin", headers={"Range": "bytes=2-4"}, timeout=10
+        f"{local_cloud.url}/ui/buckets/{bucket}/object?name=big.bin", headers={"Range": "bytes=2-4"}, timeout=60
     )
     assert (answer.status_code, answer.content) == (206, b"234")

@@ -121,7 +121,7 @@ def test_a_living_launcher_s_record_is_waited_for(stage: Stage, monkeypatch: pyt
         assert "is launching this run: waiting for it" in said[0]
         assert not session.jobs(display_name="leased")
         monkeypatch.setattr(records, "LEASE", 0.0)
-        found = launching.result(timeout=60)
+        found = launching.result(timeout=120)
     assert found.job["labels"]["odcloud-launch"] == "0" * 32
     with pytest.raises(records.RecordLost):
         records.renew(session, held)
@@ -279,7 +279,7 @@ def test_a_launcher_that_stood_still_past_its_lease_makes_no_second_job(
         assert "is launching this run: waiting for it" in said[0]
     finally:
         first.send_signal(signal.SIGCONT)
-    stdout, stderr = first.communicate(timeout=60)
+    stdout, stderr = first.communicate(timeout=120)
     assert first.returncode == 0, stderr
     jobs = stage.session().jobs(display_name=run)
     going = [job for job in jobs if vertex.state(job) not in {*vertex.ENDED, vertex.CANCELLING}]
@@ -295,21 +295,22 @@ def test_a_launcher_that_stood_still_past_its_lease_makes_no_second_job(
 
 def test_ctrl_c_before_the_create_call_leaves_nothing_to_wait_for(stage: Stage, gateway: Gateway) -> None:
     stage.behave(steps=3000)
-    held = threading.Event()
+    held, looking, over = threading.Event(), threading.Event(), threading.Event()
 
     def weather(verb: str, path: str) -> None:
         if verb == "POST" and path.startswith("/upload/"):
             held.set()  # the record is being written: what comes next is the look for a job of the run
         elif verb == "GET" and path.endswith("/customJobs") and held.is_set():
-            time.sleep(3.0)
+            looking.set()
+            over.wait(120)
 
     gateway.weather = weather
     arguments = ("train", "--config", "job.yaml", "--run", "interrupted", "--detach", "--format", "json")
     process = stage.start(*arguments, **gateway.overrides())
-    assert held.wait(30)
-    time.sleep(0.5)
+    assert looking.wait(120)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
+    over.set()
     assert process.returncode == 130
     assert "\ninterrupted: no job was created\n" in stderr
     assert record(stage, "interrupted")["error"] == "interrupted before the create call"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from containers import BASE_IMAGE, container_pool, engine, gone, labelled
@@ -136,7 +137,7 @@ def test_a_killed_server_finds_its_containers_again(cloud: LocalCloud, client: A
     cloud.kill()
     for holder in holders:
         holder.kill()
-    time.sleep(1)
+    psutil.wait_procs(holders, timeout=60)
     cloud.start()
     until(lambda: cloud.replica(orphaned, "workerpool0-0")["restarts"] == 1)
     assert cloud.get(running)["state"] == "JOB_STATE_RUNNING"

@@ -146,7 +146,7 @@ def pool_of(codes: list[str] | None) -> dict[str, Any]:
     return {"replicaCount": str(len(codes)), "machineSpec": {"machineType": "n1-standard-4"}, "pythonPackageSpec": package}
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 180) -> Any:
     """Wait for a condition; the limit only ends a test that would hang."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
@@ -274,12 +274,12 @@ def test_restarts_end_in_failure(cloud: LocalCloud) -> None:
 
 
 def test_the_whole_job_restarts_when_it_asks_for_that(cloud: LocalCloud) -> None:
-    flag = cloud.home / "restarted"
-    die = f"import os, pathlib, time; p = pathlib.Path({str(flag)!r})\nif not p.exists(): p.touch(); os.kill(os.getpid(), 9)"
-    wait = (
-        f"import pathlib, time; print('up', flush=True); p = pathlib.Path({str(flag)!r})\n"
-        "while not p.exists(): time.sleep(0.05)\ntime.sleep(3)"
+    begin = f"import os, pathlib, time; up, died = (pathlib.Path({str(cloud.home)!r}, name) for name in ('up', 'died'))\n"
+    die = begin + (
+        "while not up.exists(): time.sleep(0.05)\n"  # or the other replica would be restarted before it had begun
+        "if not died.exists(): died.touch(); os.kill(os.getpid(), 9)"
     )
+    wait = begin + "print('up', flush=True); again = died.exists(); up.touch(); time.sleep(0 if again else 600)"
     name = cloud.create([wait], [die], scheduling={"restartJobOnWorkerRestart": True})
     assert cloud.wait(name)["state"] == "JOB_STATE_SUCCEEDED"
     assert cloud.texts(name, "workerpool0-0") == ["up", "up"]
@@ -376,13 +376,15 @@ def test_a_killed_server_finds_its_replicas_again(cloud: LocalCloud) -> None:
         "while not p.exists(): print(i, flush=True); i += 1; time.sleep(0.02)\nprint('end')"
     )
     running = cloud.create([count], [count])
-    short = cloud.create(["import time; time.sleep(2); print('over')"])
-    raising = cloud.create(["import time; time.sleep(2); raise SystemExit(7)"])
+    end = cloud.home / "end"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(end)!r}).exists(): time.sleep(0.05)\n"
+    short, raising = cloud.create([wait + "print('over')"]), cloud.create([wait + "raise SystemExit(7)"])
     for name in (running, short, raising):
         cloud.wait(name, "JOB_STATE_RUNNING")
     before = {process.pid for process in cloud.processes(running)}
     cloud.kill()
-    time.sleep(3)  # `short` and `raising` end while no server is there
+    end.touch()
+    until(lambda: not cloud.processes(short) and not cloud.processes(raising))  # they end while no server is there
     cloud.start()
     assert {process.pid for process in cloud.processes(running)} == before
     assert cloud.get(running)["state"] == "JOB_STATE_RUNNING"

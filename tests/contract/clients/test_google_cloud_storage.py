@@ -254,7 +254,7 @@ def test_batches(bucket: storage.Bucket, client: storage.Client) -> None:
 def test_what_is_retained_stays(client: storage.Client) -> None:
     bucket = client.bucket("gcs-retained")
     client.create_bucket(bucket, enable_object_retention=True)
-    bucket.retention_period = 2
+    bucket.retention_period = 3600
     bucket.patch()
     blob = bucket.blob("x")
     blob.upload_from_string("x")
@@ -262,7 +262,9 @@ def test_what_is_retained_stays(client: storage.Client) -> None:
     for refused in (blob.delete, lambda: blob.upload_from_string("y"), lambda: bucket.rename_blob(blob, "z")):
         with pytest.raises(exceptions.Forbidden, match="retention"):
             refused()
-    until = time.monotonic() + 20
+    bucket.retention_period = 2
+    bucket.patch()
+    until = time.monotonic() + 120
     while True:
         try:
             blob.delete()
