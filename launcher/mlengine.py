@@ -17,9 +17,6 @@ from launcher import jobcheck, machines, oldfile
 from launcher.errors import UserError
 from launcher.job import Container, Disk, Machine, Pool, Program, ProgramJob, PythonPackage, Scheduling
 
-PREFIXES = {"chief": "master", "worker": "worker", "ps": "parameterServer", "evaluator": "evaluator"}
-"""A role and how the names of its fields begin."""
-
 FLAGS = {
     "trainingInput.scaleTier": "--scale-tier",
     "trainingInput.masterType": "--master-machine-type",
@@ -160,7 +157,7 @@ def training_job(
 
 def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warnings: list[str]) -> Iterator[Pool]:
     for role, field, kind, count in _asked(training, where):
-        prefix = PREFIXES[role]
+        prefix = oldfile.ROLES[role]
         config = training.get(f"{prefix}Config", {})
         try:
             machine, warning = machines.machine(kind, choices.keep_retired, choices.any_machine_type)
@@ -193,9 +190,9 @@ def _asked(training: Mapping[str, Any], where: _Where) -> Iterator[tuple[str, st
     """(role, the field to blame, machine type, count) of each pool that is not empty; the chief's first. Raises UserError."""
     given = {
         role: (training.get(f"{prefix}Type"), 1 if role == "chief" else int(training.get(f"{prefix}Count", 0)))
-        for role, prefix in PREFIXES.items()
+        for role, prefix in oldfile.ROLES.items()
     }
-    own = [field for prefix in PREFIXES.values() for field in (f"{prefix}Type", f"{prefix}Count") if field in training]
+    own = [field for prefix in oldfile.ROLES.values() for field in (f"{prefix}Type", f"{prefix}Count") if field in training]
     tier = training.get("scaleTier") or ("CUSTOM" if own else "BASIC")
     if tier != "CUSTOM":
         if own:
@@ -206,7 +203,7 @@ def _asked(training: Mapping[str, Any], where: _Where) -> Iterator[tuple[str, st
     if not training.get("masterType"):
         raise where.error("masterType", "missing; machines of your own choice need a master, for example standard")
     for role, (kind, count) in given.items():
-        prefix = PREFIXES[role]
+        prefix = oldfile.ROLES[role]
         if count and not kind:
             raise where.error(f"{prefix}Type", f"missing, while {prefix}Count is {count}; add, for example, standard")
         if kind and role != "chief" and f"{prefix}Count" not in training:
@@ -215,7 +212,7 @@ def _asked(training: Mapping[str, Any], where: _Where) -> Iterator[tuple[str, st
         raise where.error("parameterServerCount", "parameter servers serve workers, and there are none; add workers")
     for role, (kind, count) in given.items():
         if kind and count:
-            yield role, f"{PREFIXES[role]}Type", kind, count
+            yield role, f"{oldfile.ROLES[role]}Type", kind, count
 
 
 def _accelerated(

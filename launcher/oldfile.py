@@ -20,6 +20,7 @@ NO_EFFECT = {
 """Fields that nothing stands for today, and why; a user is warned of each."""
 
 ROLES = {"chief": "master", "worker": "worker", "ps": "parameterServer", "evaluator": "evaluator"}
+"""A role and how the names of its fields begin."""
 
 
 def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJob, dict[Location, str]]:
