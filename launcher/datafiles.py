@@ -24,8 +24,11 @@ _SCHEME = "gs://"
 _WILD = "*?["
 
 
-def with_fetched(module: str, arguments: Sequence[str]) -> int:
-    """Runs `python -m MODULE ARGUMENTS`, the gs:// among them fetched before. Returns its exit code, or is replaced by it."""
+def with_fetched(module: str, arguments: Sequence[str], below: bool = False) -> int:
+    """Runs `python -m MODULE ARGUMENTS`, the gs:// among them fetched before. Returns its exit code, or is replaced by it.
+
+    below: of a folder also what is in the folders below it.
+    """
     command = [sys.executable, "-m", module, *arguments]
     uris = [word.partition("=")[2] if word.startswith("--") else word for word in arguments]
     uris = [uri for uri in uris if uri.startswith(_SCHEME) and not _is_mounted(uri)]
@@ -35,7 +38,7 @@ def with_fetched(module: str, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="odcloud-data-") as name:
         google = Google("us-central1")
         for uri in uris:
-            fetch(google, uri, Path(name))
+            fetch(google, uri, Path(name), below)
         return subprocess.run(command, env={**os.environ, "GCS_ROOT": name}, check=False).returncode
 
 
@@ -44,8 +47,8 @@ def _is_mounted(uri: str) -> bool:
     return (root / uri.removeprefix(_SCHEME).partition("/")[0]).is_dir()
 
 
-def fetch(google: Google, uri: str, root: Path) -> None:
-    """Downloads an object, the objects of a folder (not of those below), or those that a pattern matches."""
+def fetch(google: Google, uri: str, root: Path, below: bool = False) -> None:
+    """Downloads an object, the objects of a folder (of those below only if asked for), or those that a pattern matches."""
     bucket, _, path = uri.removeprefix(_SCHEME).partition("/")
     path = path.rstrip("/")
     literal = path[: min((path.index(character) for character in _WILD if character in path), default=len(path))]
@@ -55,9 +58,9 @@ def fetch(google: Google, uri: str, root: Path) -> None:
         if error.status == 404:
             raise UserError(f"{uri}: there is no bucket {bucket}") from error
         raise
-    wanted = [item for item in items if _matches(item["name"], path)]
+    wanted = [item for item in items if _matches(item["name"], path, below)]
     if not wanted:
-        raise UserError(f"{uri}: nothing is there; `odcloud data push DIR {uri}` uploads a dataset")
+        raise UserError(f"{uri}: nothing is there; `odcloud data push DIR {uri}` uploads a folder")
     missing = [item for item in wanted if not (root / bucket / item["name"]).exists()]
     total = sum(int(item["size"]) for item in missing)
     free = os.statvfs(root).f_bavail * os.statvfs(root).f_frsize
@@ -79,10 +82,10 @@ def fetch(google: Google, uri: str, root: Path) -> None:
 _FIELDS = "items(name,size),nextPageToken"
 
 
-def _matches(name: str, path: str) -> bool:
+def _matches(name: str, path: str, below: bool) -> bool:
     if name.endswith("/"):
         return False
     folder = f"{path}/" if path else ""
-    if name == path or (name.startswith(folder) and "/" not in name.removeprefix(folder)):
+    if name == path or (name.startswith(folder) and (below or "/" not in name.removeprefix(folder))):
         return True
     return name.count("/") == path.count("/") and fnmatch.fnmatchcase(name, path)

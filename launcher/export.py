@@ -59,7 +59,11 @@ def _fetch(google: Google, uri: str, mount: Path, with_labels: bool) -> None:
         raise UserError(f"{uri}/checkpoint: does not name the last checkpoint as TensorFlow writes it")
     wanted = [f"{uri}/{last[1]}.*"]
     if with_labels:
-        wanted += dict.fromkeys(re.findall(r'label_map_path\s*:\s*["\']?(gs://[^\s"\']+)', texts["pipeline.config"]))
+        labels = re.findall(r'label_map_path\s*:\s*["\']?(gs://[^\s"\']+)', texts["pipeline.config"])
+        if path.suffix == ".yaml":  # Model Garden's form names none: it is the one beside the records
+            records = re.findall(r'input_path\s*:\s*["\']?(gs://[^\s"\',]+)/', texts["pipeline.config"])
+            labels = [f"{folder}/label_map.pbtxt" for folder in records]
+        wanted += dict.fromkeys(labels)
     for each in wanted:
         fetch(google, each, mount)
 

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 
 from trainer.errors import InputError
 
-USAGE_EXIT_CODE = 2
+USAGE_EXIT_CODE, INTERRUPTED_EXIT_CODE = 2, 130
 
 
 class Parser(argparse.ArgumentParser):
     """Flags are written out in full; a wrong one raises InputError."""
 
-    def __init__(self, prog: str, description: str, **_: Any) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+    def __init__(self, prog: str | None = None, description: str | None = None, **settings: Any) -> None:
+        super().__init__(prog=prog, description=description, **settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -32,6 +32,11 @@ def job_parser(module: str, description: str) -> Parser:
     return parser
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """--format text or json."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print the result (default: text)")
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     if not text.isdigit() or int(text) == 0:
@@ -40,9 +45,12 @@ def positive(text: str) -> int:
 
 
 def run(command: Callable[[], int]) -> int:
-    """The command's exit code; bad input is said on stderr, in one message, and gives 2."""
+    """The command's exit code; bad input is said on stderr, in one message, and gives 2; an interruption 130."""
     try:
         return command()
     except InputError as error:
         print(f"odcloud: error: {error}", file=sys.stderr, flush=True)
         return USAGE_EXIT_CODE
+    except KeyboardInterrupt:
+        print("odcloud: interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED_EXIT_CODE

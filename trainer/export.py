@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from trainer import files, paths, runtime
+from trainer import arguments, files, paths, runtime
 from trainer.data import label_map
 from trainer.errors import InputError
 
@@ -23,27 +22,20 @@ CONFIGS = ("pipeline.config", "pipeline.yaml")
 LABEL_MAP = "label_map.pbtxt"
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `odcloud export --help` shows the usage")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports; the exit code."""
+    return arguments.run(lambda: _main(argv))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="odcloud export", description=__doc__, allow_abbrev=False)
+def _main(argv: Sequence[str] | None) -> int:
+    parser = arguments.Parser("odcloud export", __doc__)
     parser.add_argument("--checkpoint_dir", required=True, metavar="DIR", help="where training keeps its checkpoints")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--pipeline_config_path", metavar="FILE", help="default: the one in the checkpoints' folder")
     parser.add_argument("--label_map", metavar="FILE", help="default: the one that the configuration names")
-    parser.add_argument("--format", choices=("text", "json"), default="text")
-    try:
-        options = parser.parse_args(arguments)
-        made = export(options.checkpoint_dir, options.output, options.pipeline_config_path, options.label_map)
-    except InputError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("odcloud: interrupted", file=sys.stderr)
-        return 130
+    arguments.add_format(parser)
+    options = parser.parse_args(argv)
+    made = export(options.checkpoint_dir, options.output, options.pipeline_config_path, options.label_map)
     if options.format == "json":
         print(json.dumps(made))
         return 0

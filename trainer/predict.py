@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import files, runtime
+from trainer import arguments, files, paths, runtime
 from trainer.data import label_map
 from trainer.errors import InputError
 
@@ -23,27 +22,20 @@ _LONG, _SHORT = 1600, 640  # pixels: the longer side of a drawing is between the
 _DPI = 110
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `odcloud predict --help` shows the usage")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predicts; the exit code."""
+    return arguments.run(lambda: _main(argv))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="odcloud predict", description="Detects objects in image files with an exported model.")
-    parser.add_argument("model", metavar="MODEL", help="folder that `odcloud export` made")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image file")
+def _main(argv: Sequence[str] | None) -> int:
+    parser = arguments.Parser("odcloud predict", "Detects objects in image files with an exported model.")
+    parser.add_argument("model", metavar="MODEL", help="folder that `odcloud export` made, here or gs://")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image file, here or gs://")
     parser.add_argument("--output", metavar="DIR", default="predictions", help="where drawings go (default: predictions)")
     parser.add_argument("--min-score", type=float, default=0.3, metavar="S", help="least score of a detection (default: 0.3)")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print the result (default: text)")
-    try:
-        options = parser.parse_args(arguments)
-        found = predict(options.model, options.images, options.output, options.min_score)
-    except InputError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("odcloud: interrupted", file=sys.stderr)
-        return 130
+    arguments.add_format(parser)
+    options = parser.parse_args(argv)
+    found = predict(options.model, options.images, options.output, options.min_score)
     if options.format == "json":
         print(json.dumps({"model": options.model, "images": found}))
         return 0
@@ -65,7 +57,7 @@ def predict(model: str, images: Sequence[str], output: str, min_score: float) ->
     """
     if not 0 <= min_score <= 1:
         raise InputError(f"--min-score {min_score:g}: must be from 0 to 1")
-    folder = Path(model)
+    folder = Path(paths.resolve(model))
     if not (folder / "saved_model.pb").is_file():
         raise InputError(f"{model}: is no exported model; make one with `odcloud export RUN {model}`")
     names = label_map.read(str(folder / "assets/label_map.pbtxt"))
@@ -95,7 +87,7 @@ def read_image(path: str) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as file:
+        with Image.open(paths.resolve(path)) as file:
             if file.width * file.height > _MAX_PIXELS:
                 raise InputError(f"{path}: has {file.width}×{file.height} pixels, {_MAX_PIXELS} are allowed; make it smaller")
             return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))

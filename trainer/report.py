@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from trainer import curves, plots, results
+from trainer import arguments, curves, plots, results
 from trainer.errors import InputError
 from trainer.progress import duration
 from trainer.results import MEANINGS, Results
@@ -34,22 +34,14 @@ _FACT_NAMES = {"run": "Run", "kind": "Kind", "job": "Job", "state": "State", "er
 _TIMES = {"createTime": "Created", "startTime": "Started", "endTime": "Ended"}
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `python -m trainer.report --help` shows the usage")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes and prints the report; the exit code."""
+    return arguments.run(lambda: _main(_parser().parse_args(argv)))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        options = _parser().parse_args(arguments)
-        found = results.load(options.train_dir, options.eval_dir, options.run, options.facts)
-        files = write(found, options.output)
-    except InputError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("odcloud: interrupted", file=sys.stderr)
-        return 130
+def _main(options: argparse.Namespace) -> int:
+    found = results.load(options.train_dir, options.eval_dir, options.run, options.facts)
+    files = write(found, options.output)
     if options.format == "json":
         print(json.dumps(summary(found, files)))
     else:
@@ -61,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="odcloud report", description="Makes the report of a run from what training and evaluation left.")
+def _parser() -> arguments.Parser:
+    parser = arguments.Parser("odcloud report", "Makes the report of a run from what training and evaluation left.")
     parser.add_argument("--train_dir", required=True, metavar="DIR", help="folder with training's TensorBoard events")
     parser.add_argument("--eval_dir", required=True, metavar="DIR", help="folder with metrics.json, detections.png, events")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to; made if absent")
     parser.add_argument("--run", metavar="NAME", help="shown as title (default: the name of --train_dir)")
     parser.add_argument("--facts", metavar="FILE", help="JSON with what is known of the job: state, times, replicas")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print the result (default: text)")
+    arguments.add_format(parser)
     return parser
 
 

@@ -85,4 +85,14 @@ def export(source: str, destination: str, label_map: str | None, stack: str | No
     return room.export(source, destination, label_map, stack, form)
 
 
-predict = passed_on("predict", "trainer.predict", "Detect objects in image files with an exported model, and draw them.")
+@click.command(
+    "predict",
+    help="Detect objects in image files with an exported model, and draw them.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def predict(arguments: tuple[str, ...]) -> int:
+    from launcher import datafiles
+
+    return datafiles.with_fetched("trainer.predict", arguments, below=True)

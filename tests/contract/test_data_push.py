@@ -178,3 +178,26 @@ def test_export_fetches_the_last_checkpoint_and_what_belongs_to_it(local_cloud: 
     process = start(local_cloud, f"gs://{BUCKET}/exported/train/none", tmp_path / "model", group="export")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2 and "train/none/checkpoint: is not there; has the run been trained?" in err
+
+
+def test_predict_fetches_a_model_with_its_folders_and_images(local_cloud: LocalCloud, tmp_path: Path) -> None:
+    """What the trainer's predict is given, seen by a program in its place; the real one runs in tests/e2e."""
+    model = f"gs://{BUCKET}/served/model"
+    for name in ("saved_model.pb", "assets/label_map.pbtxt", "variables/variables.index"):
+        local_cloud.upload(BUCKET, f"served/model/{name}", b"x")
+    local_cloud.upload(BUCKET, "served/one.jpg", b"x")
+    stub = tmp_path / "stub/trainer"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("")
+    (stub / "predict.py").write_text(
+        "import os, pathlib, sys\n"
+        "root = pathlib.Path(os.environ['GCS_ROOT'])\n"
+        "print(sys.argv[1:], sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()))\n"
+    )
+    image = f"gs://{BUCKET}/served/one.jpg"
+    process = start(local_cloud, model, image, group="predict", cwd=tmp_path, PYTHONPATH=str(stub.parent))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    served = [f"{BUCKET}/served/{name}" for name in ("model/assets/label_map.pbtxt", "model/saved_model.pb")]
+    wanted = [*served, f"{BUCKET}/served/model/variables/variables.index", f"{BUCKET}/served/one.jpg"]
+    assert out.strip() == f"{[model, image]} {wanted}"

@@ -36,7 +36,7 @@ def _main(argv: Sequence[str]) -> int:
         if command is _convert:
             sub.add_argument("--output", metavar="FILE", help="where to write; by default stdout")
         else:
-            sub.add_argument("--format", choices=["text", "json"], default="text", help="form of the result on stdout")
+            arguments.add_format(sub)
         sub.set_defaults(command=command)
     options = parser.parse_args(argv)
     return int(options.command(options))

@@ -7,33 +7,26 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from trainer import arguments
 from trainer.errors import InputError
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; `{self.prog} --help` shows the usage")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code."""
+    return arguments.run(lambda: _main(_parser().parse_args(argv)))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        options = _parser().parse_args(arguments)
-        return options.run(options)
-    except InputError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("odcloud: interrupted", file=sys.stderr)
-        return 130
+def _main(options: argparse.Namespace) -> int:
+    return int(options.run(options))
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="odcloud data", description="Makes and checks data sets for training.")
+def _parser() -> arguments.Parser:
+    parser = arguments.Parser("odcloud data", "Makes and checks data sets for training.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    formats = Parser(add_help=False)
-    formats.add_argument("--format", choices=("text", "json"), default="text", help="how to print the result (default: text)")
+    formats = arguments.Parser(add_help=False)
+    arguments.add_format(formats)
 
     digits = commands.add_parser(
         "digits",
@@ -96,7 +89,7 @@ def _add_convert(commands: Any) -> None:
     convert.set_defaults(run=_convert)
 
 
-def _add_fetch(commands: Any, formats: Parser) -> None:
+def _add_fetch(commands: Any, formats: arguments.Parser) -> None:
     fetch = commands.add_parser(
         "fetch",
         parents=[formats],
@@ -144,7 +137,7 @@ def _byte_progress() -> Any:
     return show
 
 
-def _add_inspect(commands: Any, formats: Parser) -> None:
+def _add_inspect(commands: Any, formats: arguments.Parser) -> None:
     inspect = commands.add_parser(
         "inspect",
         parents=[formats],
