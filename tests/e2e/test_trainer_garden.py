@@ -24,7 +24,12 @@ model = task.build_model()
 optimizer = garden.build_optimizer(wanted, model)
 config = task.task_config
 outputs = model(__import__("tensorflow").zeros([1, 128, 128, 3]), training=True)
+efficient = text.replace("ssd_mobilenet_v2_fpn_keras", "ssd_efficientnet-b0_bifpn_keras").replace("depth_multiplier: 0.5", "")
+start, end = efficient.index("      fpn {"), efficient.index("      conv_hyperparams {")
+efficient = efficient[:start] + "bifpn { min_level: 3 max_level: 5 num_filters: 48 }" + efficient[end:]
+detector = garden.build_task(experiment.parse(efficient, "pipeline.config"), [["/data/a"]], ["/data/b"]).build_model()
 print(json.dumps({
+    "efficient": [detector.backbone.count_params(), detector.decoder.output_specs["5"][-1]],
     "rates": [garden.learning_rate(optimizer, step) for step in (0, 50, 100, 650, 1200)],
     "epsilon": optimizer.epsilon,
     "files": [list(config.train_data.input_path), list(config.validation_data.input_path)],
@@ -43,6 +48,8 @@ def test_the_example_becomes_the_model_that_it_describes() -> None:
     made = json.loads(result.stdout.splitlines()[-1])
     # Linear from 0.0004 to 0.004 over 100 steps, then half a cosine to 0 at step 1200.
     assert made["rates"] == pytest.approx([0.0004, 0.0022, 0.004, 0.002, 0], abs=1e-6)
+    # EfficientNet-B0 has 5.3 million parameters, of which the layer of ImageNet's 1,000 classes has 1.28.
+    assert 4.0e6 < made["efficient"][0] < 4.1e6 and made["efficient"][1] == 48
     assert made["epsilon"] == pytest.approx(1e-7)
     assert made["files"] == [["/data/a"], ["/data/b"]]
     assert made["batch"] == 8

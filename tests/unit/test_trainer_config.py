@@ -117,8 +117,8 @@ def test_a_default_written_out_means_nothing_new(text: str) -> None:
         ),
         (
             "ssd_mobilenet_v2_fpn_keras",
-            "ssd_efficientnet-b0_bifpn_keras",
-            "Model Garden has no EfficientDet; the nearest are ssd_resnet50_v1_fpn",
+            "ssd_efficientnet-b8_bifpn_keras",
+            '"ssd_efficientnet-b8_bifpn_keras" is not supported; supported: ssd_mobilenet_v1, ',
         ),
         (
             "coco_detection_metrics",

@@ -75,6 +75,22 @@ def test_the_samples_are_mapped_exactly_and_say_how_to_run_them(path: Path) -> N
     assert found.task["model"]["num_classes"] == {"pets": 38, "voc07": 21, "coco": 91}[path.stem.rpartition("_")[2]]
 
 
+def test_an_efficientdet_keeps_its_backbone_and_gets_a_plain_pyramid() -> None:
+    pyramid = "bifpn { min_level: 3 max_level: 7 num_iterations: 3 num_filters: 64 }"
+    written = SSD.replace(
+        '"ssd_mobilenet_v1" depth_multiplier: 1.0 min_depth: 16', f'"ssd_efficientnet-b0_bifpn_keras" {pyramid}'
+    )
+    written = written.replace("RELU_6", "SWISH").replace("300", "512")
+    found = parse(written)
+    model = found.task["model"]
+    assert model["backbone"] == {"type": "efficientnet", "efficientnet": {"model_id": "b0", "se_ratio": 0.25}}
+    assert model["decoder"] == {"type": "fpn", "fpn": {"num_filters": 64, "use_separable_conv": True}}
+    assert (model["min_level"], model["max_level"], model["norm_activation"]["activation"]) == (3, 7, "swish")
+    assert approximated(found)["bifpn"].startswith("Model Garden has no BiFPN: a feature pyramid of the levels 3 to 7 with 64")
+    with pytest.raises(InputError, match=r"bifpn.num_filters must be above 0"):
+        parse(written.replace("num_filters: 64", ""))
+
+
 def test_an_ssd_of_2017_becomes_a_retinanet() -> None:
     found = parse(SSD)
     model = found.task["model"]

@@ -5,6 +5,7 @@ Model Garden's side is official/vision/configs/retinanet.py. An SSD without a fe
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from trainer.config import layers
@@ -16,7 +17,12 @@ _MOBILENETS = {"mobilenet_v1": "MobileNetV1", "mobilenet_v2": "MobileNetV2"}
 _EXTRACTORS = {
     f"ssd_{name}{suffix}": model for name, model in _MOBILENETS.items() for suffix in ("", "_fpn", "_keras", "_fpn_keras")
 }
-_SHOWN = "ssd_mobilenet_v1, ssd_mobilenet_v2, each also with _fpn, and ssd_resnet50_v1_fpn, 101, 152; each also with _keras"
+_EFFICIENTNET = re.compile(r"ssd_efficientnet-(b[0-7])_bifpn(_keras)?$")
+_SQUEEZE = 0.25  # EfficientNet's share of channels in squeeze and excitation (https://arxiv.org/abs/1905.11946)
+_SHOWN = (
+    "ssd_mobilenet_v1, ssd_mobilenet_v2, each also with _fpn, ssd_resnet50_v1_fpn, 101, 152, and ssd_efficientnet-b0_bifpn to "
+    "b7; each also with _keras"
+)
 # Levels 2 to 5 are the backbone's feature maps, coarser ones are made by strided convolutions.
 _FINEST_LEVEL, _COARSEST_LEVEL = 2, 7
 # The pyramid and the heads in the place of an SSD's own layers: light as MobileNets are, or RetinaNet's.
@@ -84,16 +90,20 @@ def _backbone(ssd: Section, extractor: Section) -> dict[str, Any]:
         if width != 1:
             found["resnet"]["depth_multiplier"] = width
         return found
+    if frozen_norm:
+        ssd.refuse("freeze_batchnorm", "true is not supported but with ResNets: batch normalization is trained")
+    efficient = _EFFICIENTNET.match(kind)
+    if efficient:
+        extractor.nearly("depth_multiplier", 1.0, f"the network is as wide as EfficientNet-{efficient[1].upper()}")
+        extractor.without_effect("min_depth")
+        return {"type": "efficientnet", "efficientnet": {"model_id": efficient[1], "se_ratio": _SQUEEZE}}
     if kind in _EXTRACTORS:
         if width < 1:  # wider than that, no layer is as narrow
             extractor.nearly("min_depth", 8, "the network's layers are at least 8 channels deep")
         else:
             extractor.without_effect("min_depth")
     elif kind:
-        bifpn = " (Model Garden has no EfficientDet; the nearest are ssd_resnet50_v1_fpn and ssd_mobilenet_v2_fpn)"
-        extractor.refuse("type", f'"{kind}" is not supported{bifpn if "efficientnet" in kind else ""}; supported: {_SHOWN}')
-    if frozen_norm:
-        ssd.refuse("freeze_batchnorm", "true is not supported with MobileNets: their batch normalization is trained")
+        extractor.refuse("type", f'"{kind}" is not supported; supported: {_SHOWN}')
     return {"type": "mobilenet", "mobilenet": {"model_id": _EXTRACTORS.get(kind, "MobileNetV2"), "filter_size_scale": width}}
 
 
@@ -105,7 +115,7 @@ def _pyramid(ssd: Section, extractor: Section, light: bool) -> tuple[tuple[int, 
         highest = 7 if _longest_side(ssd) >= 512 else 6
         extractor.approximate("type", f"SSD's own feature maps become a feature pyramid of the levels 3 to {highest}")
         return (3, highest), {"num_filters": _LIGHT["num_filters"] if light else 256, "use_separable_conv": light}
-    _, fpn = extractor.choice("feature_pyramid_oneof", ["fpn"])
+    kind, fpn = extractor.choice("feature_pyramid_oneof", ["fpn", "bifpn"])
     if fpn is None:
         return (3, 7), {}
     lowest, highest = fpn.value("min_level"), fpn.value("max_level")
@@ -115,6 +125,11 @@ def _pyramid(ssd: Section, extractor: Section, light: bool) -> tuple[tuple[int, 
             f"to max_level must lie within {_FINEST_LEVEL} … {_COARSEST_LEVEL}",
         )
         return (3, 3), {}
+    if kind == "bifpn":
+        filters = fpn.positive("num_filters")
+        done = f"Model Garden has no BiFPN: a feature pyramid of the levels {lowest} to {highest} with {filters} channels"
+        extractor.approximate("bifpn", done)
+        return (lowest, highest), {"num_filters": filters, "use_separable_conv": True}
     return (lowest, highest), {"num_filters": fpn.positive("additional_layer_depth"), "use_separable_conv": separable}
 
 
