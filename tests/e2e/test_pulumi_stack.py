@@ -124,12 +124,16 @@ def test_destroy_first_stops_the_stacks_jobs_and_touches_nothing_if_it_cannot(pr
 
 def test_results_are_refused_kept_or_deleted(project: Project) -> None:
     config = project.root / "Pulumi.local.yaml"
-    config.write_text(config.read_text().replace("  odcloud:onDestroy: delete\n", "  odcloud:bucketLocation: EU\n"))
+    config.write_text(
+        config.read_text().replace(
+            "  odcloud:onDestroy: delete\n", "  odcloud:bucketLocation: EU\n  odcloud:versioning: true\n"
+        )
+    )
     said = project.succeed("up", "--yes", "--skip-preview")
     assert "the bucket is in EU, the jobs run in us-central1" in said
     bucket = project.outputs().bucket
     before = project.objects(bucket)
-    for name in ("train/r/ckpt-1", "eval/r/metrics.json"):
+    for name in ("train/r/ckpt-1", "train/r/ckpt-1", "eval/r/metrics.json"):
         project.put(bucket, name)
 
     said = project.fail("destroy", "--yes", "--skip-preview")
@@ -144,6 +148,8 @@ def test_results_are_refused_kept_or_deleted(project: Project) -> None:
     assert "stay: the bucket is kept" in said
     assert [left["name"] for left in project.leftovers()] == [bucket]
     assert {"train/r/ckpt-1", "eval/r/metrics.json"} <= project.objects(bucket)
+    kept = project.call("GET", f"storage/v1/b/{bucket}/o?versions=true&prefix=train/")["items"]
+    assert [item["name"] for item in kept] == ["train/r/ckpt-1"] * 2 and kept[0]["timeDeleted"]
     assert not any(name.startswith("data/") for name in project.objects(bucket))
 
 

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_store import opened, put
 
-from localcloud.database import Database
 from localcloud.storage.digests import Digests
 from localcloud.storage.listing import Page
-from localcloud.storage.objects import ObjectStore, no_check
+from localcloud.storage.objects import ObjectStore
 from localcloud.storage.stored import StoredObject
 from localcloud.storage.versions import cut
 
-
-def opened(folder: Path) -> ObjectStore:
-    for name in ("uploads", "buckets/b"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return ObjectStore(folder / "buckets", folder / "uploads", Database(folder / "db.sqlite"))
-
-
-def put(store: ObjectStore, name: str, content: bytes) -> int:
-    digests = Digests()
-    digests.update(content)
-    with store.scratch() as path:
-        path.write_bytes(content)
-        return store.commit("b", name, path, digests, {}, keep=True).generation
+ROOT = Path(__file__).parents[2]
 
 
 def contents(store: ObjectStore, name: str) -> list[bytes]:
@@ -48,78 +36,37 @@ def contents(store: ObjectStore, name: str) -> list[bytes]:
     return found
 
 
-def killed_at(step: int, act: Callable[[], object]) -> bool:
-    """Does `act` in a process that ends, as by kill -9, at its n-th change of a file or row; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        left = step
+def killed(what: str, root: Path) -> list[Path]:
+    """The state that a kill at each step of a write leaves, the whole write last."""
+    command = [sys.executable, str(Path(__file__).with_name("killed_store.py")), what, str(root)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [root / str(step) for step in range(1, int(done.stdout) + 1)]
 
-        def die_at(event: str, _: tuple[object, ...]) -> None:
-            nonlocal left
-            if event in ("os.link", "os.rename", "os.remove", "os.utime", "store.write"):
-                left -= 1
-                if left == 0:
-                    os._exit(9)
 
-        try:
-            execute = Database.execute
-
-            def audited(db: Database, sql: str, parameters: tuple[object, ...] = ()) -> int:
-                sys.audit("store.write", sql)
-                return execute(db, sql, parameters)
-
-            Database.execute = audited  # type: ignore[method-assign, assignment]
-            sys.addaudithook(die_at)
-            act()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+def kept_files(folder: Path) -> int:
+    return len(list((folder / "generations" / "b").iterdir()))
 
 
 def test_killed_at_any_step_of_an_overwrite(tmp_path: Path) -> None:
-    steps = 0
-    while True:
-        folder = tmp_path / str(steps)
-        store = opened(folder)
-        put(store, "a/x", b"first")
-        put(store, "a/x", b"second")
-        store._db.close()
-        steps += 1
-        came = killed_at(steps, lambda folder=folder: put(opened(folder), "a/x", b"third"))
+    states = killed("overwrite", tmp_path)
+    for folder in states:
         store = opened(folder)
         found = contents(store, "a/x")
         assert found in ([b"first", b"second"], [b"first", b"second", b"third"])
-        assert len(list((folder / "generations" / "b").iterdir())) == len(found) - 1
+        assert kept_files(folder) == len(found) - 1
         assert put(store, "a/x", b"fourth") and contents(store, "a/x") == [*found, b"fourth"]
-        if not came:
-            break
-    assert steps > 5 and found[-1] == b"third"
+    assert len(states) > 5 and b"third" in found
 
 
 def test_killed_at_any_step_of_a_deletion(tmp_path: Path) -> None:
-    steps = 0
-    while True:
-        folder = tmp_path / str(steps)
-        store = opened(folder)
-        oldest = put(store, "a/x", b"first")
-        put(store, "a/x", b"second")
-        store._db.close()
-        steps += 1
-
-        def act(folder: Path = folder, oldest: int = oldest) -> None:
-            store = opened(folder)
-            store.delete("b", "a/x", no_check, keep=True)
-            store.delete("b", "a/x", no_check, keep=True, generation=oldest)
-
-        came = killed_at(steps, act)
+    states = killed("delete", tmp_path)
+    for folder in states:
         store = opened(folder)
         found = contents(store, "a/x")
         assert found in ([b"first", b"second"], [b"second"])
-        live = store.get("b", "a/x")
-        assert len(list((folder / "generations" / "b").iterdir())) == len(found) - (live is not None)
-        if not came:
-            break
-    assert steps > 4 and found == [b"second"] and live is None
+        assert kept_files(folder) == len(found) - (store.get("b", "a/x") is not None)
+    assert len(states) > 4 and found == [b"second"] and store.get("b", "a/x") is None
 
 
 def test_a_file_that_a_job_goes_on_writing_is_what_it_is(tmp_path: Path) -> None:
