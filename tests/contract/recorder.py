@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email import message_from_bytes
+from email.message import Message
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -62,6 +63,18 @@ class Exchange:
             check_response(api, version, method_id, json.loads(self.answer) if self.answer else None)
         return method_id
 
+    def calls(self) -> Iterator[Exchange]:
+        """The exchange itself, or if it is a batch each call in it with its answer."""
+        if urlsplit(self.target).path.lstrip("/") != document("storage", "v1")["batchPath"]:
+            yield self
+            return
+        asked, answered = _http_parts(self.content_type, self.request), _http_parts(self.answer_type, self.answer)
+        assert self.verb == "POST" and self.status == 200 and 0 < len(asked) == len(answered) <= 100, self.target
+        for (line, head, body), (status, answer_head, answer) in zip(asked, answered, strict=True):
+            verb, target, _ = line.split()
+            kinds = head.get("Content-Type", ""), answer_head.get("Content-Type", "")
+            yield Exchange(verb, target, kinds[0], body, int(status.split()[1]), kinds[1], answer)
+
     def _body(self, upload: bool) -> Any:
         if not self.request:
             return None
@@ -77,6 +90,20 @@ class Exchange:
         assert error["code"] == self.status, error
         assert isinstance(error["message"], str), error
         assert error["message"], error
+
+
+def _http_parts(content_type: str, body: bytes) -> list[tuple[str, Message, bytes]]:
+    """First line, headers and body of each request or answer in a batch."""
+    whole = message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
+    found = []
+    for part in whole.walk():
+        if part.get_content_type() == "application/http":
+            payload = part.get_payload(decode=True)
+            assert isinstance(payload, bytes)
+            line, _, rest = payload.lstrip().partition(b"\r\n")
+            head, _, content = rest.partition(b"\r\n\r\n")
+            found.append((line.decode(), message_from_bytes(head + b"\r\n\r\n"), content.strip()))
+    return found
 
 
 def find_method(verb: str, path: str) -> tuple[str, str, str, dict[str, str]]:
