@@ -16,7 +16,7 @@ PROJECT = "/v1/projects/odcloud-local"
 
 
 def test_only_health_is_open(local_cloud: LocalCloud) -> None:
-    assert requests.get(f"{local_cloud.url}/healthz", timeout=10).json() == {"status": "ok"}
+    assert requests.get(f"{local_cloud.url}/healthz", timeout=60).json() == {"status": "ok"}
     for headers in (
         {},
         {"Authorization": "Bearer wrong"},
@@ -24,7 +24,7 @@ def test_only_health_is_open(local_cloud: LocalCloud) -> None:
         {"Authorization": "Bearer ü".encode()},
     ):
         for path in ("/storage/v1/b?project=odcloud-local", f"{PROJECT}/serviceAccounts", "/nothing"):
-            answer = requests.get(local_cloud.url + path, headers=headers, timeout=10)
+            answer = requests.get(local_cloud.url + path, headers=headers, timeout=60)
             assert answer.status_code == 401 and "odcloud local env" in answer.json()["error"]["message"]
     assert (local_cloud.home / "token").stat().st_mode & 0o777 == 0o600
 
@@ -35,7 +35,7 @@ def test_only_health_is_open(local_cloud: LocalCloud) -> None:
 def test_web_pages_are_kept_out(local_cloud: LocalCloud, headers: dict[str, str]) -> None:
     assert local_cloud.request("GET", f"{PROJECT}/serviceAccounts", headers=headers).status_code == 403
     if "Host" in headers:
-        assert requests.get(f"{local_cloud.url}/healthz", headers=headers, timeout=10).status_code == 403
+        assert requests.get(f"{local_cloud.url}/healthz", headers=headers, timeout=60).status_code == 403
 
 
 def test_own_origin_and_localhost_are_let_in(local_cloud: LocalCloud) -> None:
@@ -85,7 +85,7 @@ def test_unknown_and_wrong_fields_are_refused_in_googles_words(local_cloud: Loca
 
 def test_a_refused_request_leaves_the_connection_usable(local_cloud: LocalCloud) -> None:
     host = local_cloud.url.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=20)
+    connection = http.client.HTTPConnection(host, timeout=60)
     headers = {"Authorization": local_cloud.session.headers["Authorization"]}
     path = "/upload/storage/v1/b/absent/o?uploadType=media&name=x"
     for _ in range(2):

@@ -34,7 +34,7 @@ def raw(cloud: LocalCloud, head: str, body: bytes = b"") -> int:
     token = cloud.session.headers["Authorization"]
     authority = f"Host: {host}:{port}\r\nAuthorization: {token!s}"
     lines = f"{head} HTTP/1.1\r\n{authority}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(lines.encode() + body)
         answer = connection.makefile("rb").read()
     return int(answer.split()[1])
@@ -45,15 +45,15 @@ def test_a_form_on_another_site(local_cloud: LocalCloud, content_type: str) -> N
     """A form can be posted across sites without asking first; it has the other site's Origin, and no token."""
     headers = {"Content-Type": content_type, "Origin": "https://evil.example"}
     for path in ("/storage/v1/b?project=odcloud-local", "/v1/projects/odcloud-local/jobs", "/_chaos"):
-        answer = requests.post(local_cloud.url + path, data=b'{"name": "by-a-form"}', headers=headers, timeout=10)
+        answer = requests.post(local_cloud.url + path, data=b'{"name": "by-a-form"}', headers=headers, timeout=60)
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
     # some browsers leave the Origin out: then the token is missing still
-    answer = requests.post(f"{local_cloud.url}/_chaos", data=b"{}", headers={"Content-Type": content_type}, timeout=10)
+    answer = requests.post(f"{local_cloud.url}/_chaos", data=b"{}", headers={"Content-Type": content_type}, timeout=60)
     assert answer.status_code == 401
     local_cloud.refusal(404, "storage.buckets.get", bucket="by-a-form")
     preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    assert requests.options(f"{local_cloud.url}/storage/v1/b", headers=preflight, timeout=10).status_code == 403
+    assert requests.options(f"{local_cloud.url}/storage/v1/b", headers=preflight, timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_header_cannot_be_injected(local_cloud: LocalCloud, bucket: str, field
     params = {"uploadType": "resumable", "name": "y"}
     opened = local_cloud.request("POST", f"/upload/storage/v1/b/{bucket}/o", params=params, json={field: "a\r\nX-Injected: 1"})
     if opened.ok:
-        assert local_cloud.session.put(opened.headers["Location"], data=b"y", timeout=20).status_code == 400
+        assert local_cloud.session.put(opened.headers["Location"], data=b"y", timeout=60).status_code == 400
     local_cloud.refusal(404, "storage.objects.get", bucket=bucket, object="y")
     answer = local_cloud.download(bucket, "x")
     assert answer.ok and "x-injected" not in answer.headers
@@ -188,12 +188,12 @@ def test_a_token_is_exchanged_for_itself_only(local_cloud: LocalCloud) -> None:
     token = (local_cloud.home / "token").read_text()
     assert token not in (local_cloud.home / "application_default_credentials.json").read_text()
     address = f"{local_cloud.url}/v1/token"
-    assert requests.post(address, data={"subject_token": token}, timeout=10).json()["access_token"] == token
+    assert requests.post(address, data={"subject_token": token}, timeout=60).json()["access_token"] == token
     for data in ({"subject_token": "x"}, {"subject_token": ""}, {}):
-        answer = requests.post(address, data=data, timeout=10)
+        answer = requests.post(address, data=data, timeout=60)
         assert answer.status_code == 401 and token not in answer.text
     evil = {"Origin": "https://evil.example"}
-    assert requests.post(address, data={"subject_token": token}, headers=evil, timeout=10).status_code == 403
+    assert requests.post(address, data={"subject_token": token}, headers=evil, timeout=60).status_code == 403
 
 
 def test_copies_and_compositions_stay_below_their_bucket(local_cloud: LocalCloud, bucket: str) -> None:
@@ -248,7 +248,7 @@ def test_a_batch_can_no_more_than_its_calls(local_cloud: LocalCloud, bucket: str
     assert "at most 100" in error_message(batch(local_cloud, *[f"GET {at}/x HTTP/1.1\r\n\r\n"] * 101), 400)
     assert "not multipart" in error_message(batch(local_cloud), 400)
     assert batch(local_cloud, f"GET {at}/x HTTP/1.1\r\n\r\n", Origin="https://evil.example").status_code == 403
-    assert requests.post(f"{local_cloud.url}/batch/storage/v1", timeout=10).status_code == 401
+    assert requests.post(f"{local_cloud.url}/batch/storage/v1", timeout=60).status_code == 401
     assert files(local_cloud) == before
 
 
@@ -264,4 +264,4 @@ def test_the_plain_path_of_an_object(local_cloud: LocalCloud, bucket: str) -> No
         "//token",
     ):
         assert raw(local_cloud, f"GET {path}") == 404
-    assert requests.get(f"{local_cloud.url}/{bucket}/a/b", timeout=10).status_code == 401
+    assert requests.get(f"{local_cloud.url}/{bucket}/a/b", timeout=60).status_code == 401

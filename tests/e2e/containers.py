@@ -34,7 +34,7 @@ def labelled(client: Any, home: object) -> list[Any]:
     return [container for container in found if container.labels["odcloud.job"].startswith(f"{home}:")]
 
 
-def gone(client: Any, container: str, seconds: float = 30) -> bool:
+def gone(client: Any, container: str, seconds: float = 120) -> bool:
     """Whether a container is removed, soon."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:

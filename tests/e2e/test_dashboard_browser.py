@@ -80,14 +80,14 @@ class Cloud:
         subprocess.run([sys.executable, "-m", "localcloud", *words], env=environment, check=True, capture_output=True)
 
     def post(self, path: str, body: Any) -> Any:
-        answer = self.session.post(self.url + path, json=body, timeout=30)
+        answer = self.session.post(self.url + path, json=body, timeout=60)
         assert answer.ok, answer.text
         return answer.json()
 
     def put(self, name: str, content: bytes, kind: str = "text/plain") -> None:
         params = {"uploadType": "media", "name": name}
         path = f"{self.url}/upload/storage/v1/b/{BUCKET}/o"
-        assert self.session.post(path, params=params, data=content, headers={"Content-Type": kind}, timeout=30).ok
+        assert self.session.post(path, params=params, data=content, headers={"Content-Type": kind}, timeout=60).ok
 
     def link(self, job: str | None = None) -> str:
         return str(self.post("/_signin", {"job": job})["url"])
@@ -104,7 +104,7 @@ class Cloud:
 
     def state(self, job: str) -> str:
         path = f"{self.url}/v1/projects/odcloud-local/locations/us-central1/customJobs/{job}"
-        return str(self.session.get(path, timeout=30).json()["state"])
+        return str(self.session.get(path, timeout=60).json()["state"])
 
 
 @pytest.fixture(scope="module")

@@ -131,18 +131,18 @@ def test_pages(stage: Stage, done: dict[str, Any]) -> None:
     link = stage.run("open", "--print", "done", check=True).stdout.strip()
     assert link.startswith(f"http://127.0.0.1:{stage.port}/")
     with requests.Session() as browser:
-        assert browser.get(link, timeout=10).ok
-        page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/{done['job']}", timeout=10)
+        assert browser.get(link, timeout=60).ok
+        page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/{done['job']}", timeout=60)
         assert page.ok and "done" in page.text
     assert "no job has" in failure(stage, "open", "none")
 
     training = {"region": "us-central1", "packageUris": [f"gs://{BUCKET}/none-1.tar.gz"], "pythonModule": "a.b"}
     jobs = f"http://127.0.0.1:{stage.port}/v1/projects/odcloud-local/jobs"
     token = {"Authorization": f"Bearer {stage.environment['GOOGLE_OAUTH_ACCESS_TOKEN']}"}
-    assert requests.post(jobs, json={"jobId": "Old_job", "trainingInput": training}, headers=token, timeout=30).ok
+    assert requests.post(jobs, json={"jobId": "Old_job", "trainingInput": training}, headers=token, timeout=60).ok
     with requests.Session() as browser:
-        assert browser.get(stage.run("open", "--print", "Old_job", check=True).stdout.strip(), timeout=30).ok
-        page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/Old_job", timeout=30)
+        assert browser.get(stage.run("open", "--print", "Old_job", check=True).stdout.strip(), timeout=60).ok
+        page = browser.get(f"http://127.0.0.1:{stage.port}/ui/jobs/Old_job", timeout=60)
         assert page.ok and "ML Engine in us-central1" in page.text
     message = stage.run("open", "--print", "Old_job", CLOUDSDK_API_ENDPOINT_OVERRIDES_ML="").stderr
     assert "no job has" in message and "ended training on 2025-01-31" in message and "Traceback" not in message
@@ -176,7 +176,7 @@ def test_tensorboard_shows_events_as_they_come(stage: Stage, tmp_path: Path) -> 
         finally:
             board.send_signal(signal.SIGINT)
             writer.close()
-        assert board.wait(30) == 0
+        assert board.wait(120) == 0
     with pytest.raises(urllib.error.URLError):
         _get(port, "/data/environment")
     assert sorted(path.name for path in tmp_path.rglob("*tfevents*")) == sorted(path.name for path in folder.iterdir())
@@ -195,7 +195,7 @@ def _points(port: int, count: int) -> bool:
 
 
 def _get(port: int, path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return json.load(answer)
 
 

@@ -62,7 +62,7 @@ class Account:
         self.url = f"http://127.0.0.1:{cloud.port}"
 
     def send(self, verb: str, path: str, body: Any) -> None:
-        answer = self.session.request(verb, f"{self.url}/{path}", json=body, timeout=30)
+        answer = self.session.request(verb, f"{self.url}/{path}", json=body, timeout=60)
         assert answer.ok, answer.text
 
     def bind(self, *, bucket: str | None = REACH, project: str | None = LOG) -> None:
@@ -120,13 +120,13 @@ def test_google_auth_in_a_replica_acts_as_the_account_of_the_job(account: Accoun
 
     bearer = {"Authorization": f"Bearer {answer['token']}"}
     objects = f"{account.url}/storage/v1/b/jobs-bucket/o"
-    assert requests.get(objects, headers=bearer, timeout=30).status_code == 200
+    assert requests.get(objects, headers=bearer, timeout=60).status_code == 200
     for wrong in (answer["token"][:-1] + "0", answer["token"].replace(".", ".9", 1), "..", f"{number(name)}.."):
         if wrong != answer["token"]:
-            assert requests.get(objects, headers={"Authorization": f"Bearer {wrong}"}, timeout=30).status_code == 401
+            assert requests.get(objects, headers={"Authorization": f"Bearer {wrong}"}, timeout=60).status_code == 401
     account.cloud.jobs.cancel(name=name).execute()
     account.cloud.wait(name)
-    assert requests.get(objects, headers=bearer, timeout=30).status_code == 401
+    assert requests.get(objects, headers=bearer, timeout=60).status_code == 401
 
 
 def test_the_metadata_server_is_for_the_replicas_of_a_running_job(account: Account) -> None:
@@ -137,12 +137,12 @@ def test_the_metadata_server_is_for_the_replicas_of_a_running_job(account: Accou
     token = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
 
     def code(url: str, **headers: str) -> int:
-        return requests.get(url, headers=headers, timeout=30).status_code
+        return requests.get(url, headers=headers, timeout=60).status_code
 
     base = token.removesuffix("token")
-    assert requests.get(f"{base}email", headers=flavor, timeout=30).text == EMAIL
-    assert "cloud-platform" in requests.get(f"{base}scopes", headers=flavor, timeout=30).text
-    assert requests.get(token, headers=flavor, timeout=30).json()["token_type"] == "Bearer"
+    assert requests.get(f"{base}email", headers=flavor, timeout=60).text == EMAIL
+    assert "cloud-platform" in requests.get(f"{base}scopes", headers=flavor, timeout=60).text
+    assert requests.get(token, headers=flavor, timeout=60).json()["token_type"] == "Bearer"
     assert code(token) == code(token, **flavor, **{"X-Forwarded-For": "10.0.0.1"}) == 403
     assert code(token, **flavor, Host="evil.example") == 403
     assert code(f"{base}identity", **flavor) == 404

@@ -98,7 +98,7 @@ def test_start_status_env_stop(user: User) -> None:
     assert "not running" in user.error("env") and "odcloud local start" in user.error("env")
     started = user.json("start")
     assert started["home"] == str(user.home)
-    assert requests.get(f"{started['url']}/healthz", timeout=5).ok
+    assert requests.get(f"{started['url']}/healthz", timeout=60).ok
     again = user.run("start")
     assert again.returncode == 0 and f"already running at {started['url']}" in again.stdout
     assert user.json("start") == started == user.json("status")
@@ -181,7 +181,7 @@ def test_a_killed_server_loses_no_acknowledged_write(user: User) -> None:
             while True:
                 content = f"{number} ".encode() * 3000
                 path = f"{url}/upload/storage/v1/b/kept/o?uploadType=media&name=o/{number}"
-                answer = session.post(path, data=content, headers={"Content-Type": "x/y"}, timeout=30)
+                answer = session.post(path, data=content, headers={"Content-Type": "x/y"}, timeout=60)
                 stored[f"o/{number}"] = answer.json()["generation"]
                 number += 1
         except requests.RequestException:

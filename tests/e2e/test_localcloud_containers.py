@@ -174,7 +174,7 @@ def test_a_container_has_the_buckets_and_the_credentials_of_its_account(cloud: L
     ]
     logs = {"policy": {"bindings": [{"role": "roles/logging.logWriter", "members": member}]}}
     for verb, path, body in [*calls, ("POST", "v1/projects/odcloud-local:setIamPolicy", logs)]:
-        answer = session.request(verb, f"{url}/{path}", json=body, timeout=30)
+        answer = session.request(verb, f"{url}/{path}", json=body, timeout=60)
         assert answer.ok, answer.text
     code = (
         "import json, os, pathlib, urllib.request\n"

@@ -38,7 +38,7 @@ class Writer:
         self.kept: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
 
     def send(self, session: requests.Session, verb: str, path: str, **options: Any) -> Any:
-        answer = session.request(verb, f"{self.url}/{path}", headers=self.headers, timeout=30, **options)
+        answer = session.request(verb, f"{self.url}/{path}", headers=self.headers, timeout=60, **options)
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
 
@@ -145,7 +145,7 @@ def check(cloud: LocalCloud, writer: Writer) -> None:
         assert kept["generation"].keys() <= versions
         for generation, content in kept["generation"].items():
             path = f"{writer.url}/storage/v1/b/versions/o/x?alt=media&generation={generation}"
-            assert session.get(path, headers=writer.headers, timeout=30).content == content
+            assert session.get(path, headers=writer.headers, timeout=60).content == content
         accounts = {each["uniqueId"] for each in pages(f"v1/{PROJECT}/serviceAccounts", "accounts")}
         assert {made["uniqueId"] for made in kept["account"].values()} <= accounts
         assert kept["label"].items() <= writer.send(session, "GET", "storage/v1/b/kept").get("labels", {}).items()

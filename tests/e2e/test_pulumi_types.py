@@ -190,7 +190,7 @@ class Project:
     def get(self, path: str) -> requests.Response:
         url = self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"]
         headers = {"Authorization": f"Bearer {self.environment['GOOGLE_OAUTH_ACCESS_TOKEN']}"}
-        return requests.get(url + path, headers=headers, timeout=30)
+        return requests.get(url + path, headers=headers, timeout=60)
 
 
 @pytest.fixture

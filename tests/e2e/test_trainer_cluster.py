@@ -104,7 +104,7 @@ class Job:
     def kill(self, role: str, index: int = 0) -> None:
         process = self.processes[role, index]
         process.send_signal(signal.SIGKILL)
-        assert process.wait(30) == -signal.SIGKILL
+        assert process.wait(120) == -signal.SIGKILL
 
     def step(self) -> int:
         return max((int(str(line["step"])) for line in self.lines() if "step" in line), default=0)
