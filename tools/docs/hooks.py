@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return found[0]
         if not path.exists():
             raise PluginError(f"{page.file.src_uri}: {found['target']} does not exist")
-        return found["text"]
+        return found["text"] if "`" in found["text"] else f"`{found['text']}`"
 
     return LINK.sub(replaced, markdown)
 
