@@ -22,9 +22,10 @@ down: ## cancel what runs, pulumi destroy, stop the local cloud
 	@tools/demo.sh down
 
 test: setup ## unit, contract and end-to-end tests
-	@# Two processes: TensorFlow, which some of the second part load, is not loaded among the first part's libraries.
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests/unit tests/contract
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest tests/e2e
+	@# In two parts: TensorFlow, which some of the second load, is not loaded among the first's libraries. Each part is run by two
+	@# processes, for much of a test is waiting; the tests of one file stay together.
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/contract
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist loadfile tests/e2e
 
 smoke-gcp: setup ## everything once on a real project, and away again: PROJECT=… [REGION=…] [MAX_COST=2 (US dollars)]
 	@PROJECT="$(PROJECT)" REGION="$(REGION)" MAX_COST="$(MAX_COST)" tools/smoke_gcp.sh

@@ -1,6 +1,7 @@
 """The components of infra/, with Pulumi's engine mocked: which resources they make, and with what."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,17 @@ Provision = Callable[[Callable[[], object]], list[MockResourceArgs]]
 
 
 @pytest.fixture
-def provision() -> Provision:
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The thread's event loop, where Pulumi looks for one: asyncio.run, in whichever test ran before, leaves none."""
+    made = asyncio.new_event_loop()
+    asyncio.set_event_loop(made)
+    yield made
+    asyncio.set_event_loop(None)
+    made.close()
+
+
+@pytest.fixture
+def provision(loop: asyncio.AbstractEventLoop) -> Provision:
     def run(program: Callable[[], object]) -> list[MockResourceArgs]:
         engine = Engine()
         set_mocks(engine, project="odcloud", stack="dev")
