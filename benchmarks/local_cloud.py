@@ -2,9 +2,9 @@
 
     python benchmarks/local_cloud.py [--rounds N] [--seconds S] [--megabytes M]
 
-Both keep objects as files, on the same disk, and are driven by the same clients: four connections that are kept open and do
-little but send and receive. They take turns, so that what else the machine does hits both. fake-gcs-server is built by Go the
-first time (~/.cache/odcloud/benchmarks) and left out where there is no Go.
+Both keep objects as files, on the same disk, and are driven by the same client: four connections that are kept open, each with
+a request under way, in one thread that does little but send and receive. They take turns, so that what else the machine does
+hits both. fake-gcs-server is built by Go the first time (~/.cache/odcloud/benchmarks) and left out where there is no Go.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,6 +41,8 @@ CONNECTIONS = 4
 SMALL = os.urandom(4096)
 PIECE = 1 << 20
 JOBS = 10_000
+OBJECTS = 100
+LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass
@@ -78,25 +80,30 @@ class Connection:
 
     def call(self, verb: str, path: str, body: bytes = b"", content: str = "application/octet-stream", times: int = 1) -> bytes:
         """Sends a request whose body is `body`, `times` over. Returns the answer's, or of a large one its beginning."""
+        self.send(verb, path, body, content, times)
+        return self.receive()
+
+    def send(self, verb: str, path: str, body: bytes = b"", content: str = "application/octet-stream", times: int = 1) -> None:
         head = (
             f"{verb} {path} HTTP/1.1\r\n{self._headers}Content-Type: {content}\r\nContent-Length: {len(body) * times}\r\n\r\n"
         )
         self._socket.sendall(head.encode() + (body if times == 1 else b""))
         for _ in range(times if times > 1 else 0):
             self._socket.sendall(body)
-        head_bytes = self._until(b"\r\n\r\n")
-        status = int(head_bytes[9:12])
-        fields = dict(line.split(b":", 1) for line in head_bytes.lower().split(b"\r\n")[1:] if b":" in line)
-        if fields.get(b"transfer-encoding", b"").strip() == b"chunked":
-            answer = b""
+
+    def receive(self) -> bytes:
+        head = self._until(b"\r\n\r\n")
+        status, length = int(head[9:12]), LENGTH.search(head)
+        answer = b""
+        if length:
+            answer = self._exactly(int(length[1]))
+        elif b"chunked" in head:
             while size := int(self._until(b"\r\n"), 16):
                 answer += self._exactly(size)
                 self._exactly(2)
             self._exactly(2)
-        else:
-            answer = self._exactly(int(fields.get(b"content-length", b"0")))
         if not 200 <= status < 300:
-            raise SystemExit(f"{verb} {path}: {status} {answer[:500]!r}")
+            raise SystemExit(f"{status} {answer[:500]!r}")
         return answer
 
     def _until(self, end: bytes) -> bytes:
@@ -128,34 +135,32 @@ class Connection:
         self._rest += got
 
 
-Step = Callable[[Connection, int], object]
+Request = tuple[str, str] | tuple[str, str, bytes]  # verb, path, body
 
 
-def rate(server: Server, step: Step, seconds: float) -> tuple[float, float]:
-    """Calls a second over all connections, and the server's CPU milliseconds for each."""
-    counts = [0] * CONNECTIONS
-    began, cpu = time.perf_counter(), server.cpu()
-
-    def work(place: int) -> None:
-        with Connection(server) as connection:
-            while time.perf_counter() - began < seconds:
-                step(connection, place * 10_000_000 + counts[place])
-                counts[place] += 1
-
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    wall = time.perf_counter() - began
-    return sum(counts) / wall, (server.cpu() - cpu) * 1000 / sum(counts)
+def rate(server: Server, request: Callable[[int], Request], seconds: float) -> tuple[float, float]:
+    """Calls a second over all connections, and the server's CPU milliseconds for each; `request` makes the n-th."""
+    with ExitStack() as opened:
+        connections = [opened.enter_context(Connection(server)) for _ in range(CONNECTIONS)]
+        began, cpu, sent = time.perf_counter(), server.cpu(), 0
+        for connection in connections:
+            connection.send(*request(sent))
+            sent += 1
+        while time.perf_counter() - began < seconds:
+            for connection in connections:
+                connection.receive()
+                connection.send(*request(sent))
+                sent += 1
+        for connection in connections:
+            connection.receive()
+        return sent / (time.perf_counter() - began), (server.cpu() - cpu) * 1000 / sent
 
 
-def speed(server: Server, step: Step, megabytes: int) -> tuple[float, float]:
+def speed(server: Server, step: Callable[[Connection], object], megabytes: int) -> tuple[float, float]:
     """MB a second on one connection, and the server's CPU milliseconds for each MB."""
     with Connection(server) as connection:
         began, cpu = time.perf_counter(), server.cpu()
-        step(connection, 0)
+        step(connection)
         return megabytes / (time.perf_counter() - began), (server.cpu() - cpu) * 1000 / megabytes
 
 
@@ -172,17 +177,15 @@ def measure(server: Server, seconds: float, megabytes: int) -> dict[str, tuple[f
     large = os.urandom(PIECE)
     one = f"/storage/v1/b/{BUCKET}"
     return {
-        "puts of 4 KiB a second": rate(server, lambda c, n: c.call("POST", upload(f"small/{n}"), SMALL), seconds),
-        "gets of 4 KiB a second": rate(server, lambda c, n: c.call("GET", media("list/7")), seconds),
-        "API calls a second (an object's metadata)": rate(server, lambda c, n: c.call("GET", f"{one}/o/list%2F7"), seconds),
-        "API calls a second (a bucket)": rate(server, lambda c, n: c.call("GET", one), seconds),
-        "pages of 100 objects a second": rate(
-            server, lambda c, n: c.call("GET", f"{one}/o?prefix=list/&maxResults=100"), seconds
-        ),
+        "puts of 4 KiB a second": rate(server, lambda n: ("POST", upload(f"small/{n}"), SMALL), seconds),
+        "gets of 4 KiB a second": rate(server, lambda n: ("GET", media(f"list/{n % OBJECTS}")), seconds),
+        "API calls a second (an object's metadata)": rate(server, lambda n: ("GET", f"{one}/o/list%2F{n % OBJECTS}"), seconds),
+        "API calls a second (a bucket)": rate(server, lambda n: ("GET", one), seconds),
+        "pages of 100 objects a second": rate(server, lambda n: ("GET", f"{one}/o?prefix=list/&maxResults=100"), seconds),
         "MB a second up, one object": speed(
-            server, lambda c, n: c.call("POST", upload("large"), large, times=megabytes), megabytes
+            server, lambda connection: connection.call("POST", upload("large"), large, times=megabytes), megabytes
         ),
-        "MB a second down, one object": speed(server, lambda c, n: c.call("GET", media("large")), megabytes),
+        "MB a second down, one object": speed(server, lambda connection: connection.call("GET", media("large")), megabytes),
     }
 
 
@@ -190,7 +193,7 @@ def prepare(server: Server) -> None:
     with Connection(server) as connection:
         body = json.dumps({"name": BUCKET}).encode()
         connection.call("POST", "/storage/v1/b?project=odcloud-local", body, "application/json")
-        for number in range(100):
+        for number in range(OBJECTS):
             connection.call("POST", upload(f"list/{number}"), SMALL)
 
 
@@ -239,8 +242,9 @@ def fake_gcs_server(folder: Path) -> Iterator[Server]:
         process.wait()
 
 
-def job_pages(server: Server, home: Path) -> tuple[float, float]:
-    """Milliseconds for a page of 100 out of 10,000 finished jobs, as the client sees it and in CPU of the server."""
+def jobs(server: Server, home: Path, seconds: float) -> tuple[float, float, float, float]:
+    """Milliseconds for a page of 100 out of 10,000 finished jobs, as the client sees it and in CPU of the server; then how many
+    looks at one job a second, and CPU milliseconds for each."""
     body = {
         "displayName": "object_detection_1511000000",
         "labels": {"odcloud-run": "object_detection_1511000000", "odcloud-kind": "train"},
@@ -277,7 +281,9 @@ def job_pages(server: Server, home: Path) -> tuple[float, float]:
             page = json.loads(connection.call("GET", f"{path}&pageToken={first['nextPageToken']}"))
             walls.append(time.perf_counter() - began)
             assert len(page["customJobs"]) == 100
-    return statistics.median(walls) * 1000, (server.cpu() - cpu) * 1000 / 20
+    paging = (server.cpu() - cpu) * 1000 / 20
+    names = [job["name"] for job in page["customJobs"]]
+    return statistics.median(walls) * 1000, paging, *rate(server, lambda n: ("GET", f"/v1/{names[n % 100]}"), seconds)
 
 
 def rfc3339_now() -> str:
@@ -308,7 +314,7 @@ def main() -> None:
                         found.setdefault(row, {}).setdefault(server.name, []).append(measured)
                 print(f"round {turn + 1} of {given.rounds} done", file=sys.stderr)
             memory = {server.name: server.peak() for server in servers}
-            wall, cpu = job_pages(servers[0], folder / "home")
+            wall, cpu, looks, look_cpu = jobs(servers[0], folder / "home", given.seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"medians of {given.rounds} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -323,6 +329,7 @@ def main() -> None:
         print(f"| {row} | {' | '.join(cells)} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
     print(f"| most memory, MiB | {' | '.join(f'{each:.0f} | ' for each in memory.values())} | | |")
     print(f"\na page of 100 of {JOBS:,} finished jobs: {wall:.1f} ms, of which {cpu:.1f} ms of the server's CPU")
+    print(f"one of them: {looks:,.0f} a second, {look_cpu:.2f} ms of the server's CPU each")
 
 
 if __name__ == "__main__":

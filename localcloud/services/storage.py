@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -80,7 +81,8 @@ def insert(call: Call) -> dict[str, Any]:
 @method("storage.buckets.get")
 async def get(call: Call) -> dict[str, Any]:
     """In the event loop: it is one look into the database."""
-    return _message(call.cloud, _check_metageneration(call, call.params["bucket"]))
+    _check_metageneration(call, call.params["bucket"])
+    return _bucket(call.cloud, call.params["bucket"])
 
 
 @method("storage.buckets.list")
@@ -254,31 +256,34 @@ def _completed(cloud: Cloud, old: Mapping[str, Any], settings: dict[str, Any]) -
     return {key: value for key, value in settings.items() if value not in ({}, {"rule": []})}
 
 
+_ROW = "SELECT * FROM buckets WHERE name = ?"
+
+
 def _row(cloud: Cloud, name: str) -> Any:
-    return cloud.db.look(dict, "SELECT * FROM buckets WHERE name = ?", name)
+    return cloud.db.look(dict, _ROW, name)
 
 
 def _bucket(cloud: Cloud, name: str) -> dict[str, Any]:
-    bucket_settings(cloud, name)
-    return _message(cloud, _row(cloud, name))
+    """The Bucket message. Raises ApiError 404."""
+    described = cloud.db.look(_described, _ROW, name)
+    if described is None:
+        raise ApiError(404, "NOT_FOUND", "The specified bucket does not exist.")
+    return {**described, "projectNumber": cloud.project_number, "selfLink": f"{cloud.base_url}/storage/v1/b/{name}"}
 
 
-def _message(cloud: Cloud, row: Any) -> dict[str, Any]:
-    name = row["name"]
+def _described(row: sqlite3.Row) -> dict[str, Any]:
+    """What of the message is in the database."""
     settings = json.loads(row["settings"])
-    location = settings["location"]
     return {
         "kind": "storage#bucket",
-        "id": name,
-        "name": name,
-        "selfLink": f"{cloud.base_url}/storage/v1/b/{name}",
-        "projectNumber": cloud.project_number,
+        "id": row["name"],
+        "name": row["name"],
         "generation": str(int(datetime.fromisoformat(row["created"].replace("Z", "+00:00")).timestamp() * 1_000_000)),
         "metageneration": str(row["metageneration"]),
         "etag": base64.b64encode(str(row["metageneration"]).encode()).decode(),
         "timeCreated": row["created"],
         "updated": row["updated"],
-        "locationType": "multi-region" if location in MULTI_REGIONS else "region",
+        "locationType": "multi-region" if settings["location"] in MULTI_REGIONS else "region",
         **settings,
     }
 
