@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
@@ -29,9 +30,36 @@ def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: Mapping[s
 
     Raises ApiError 416; the file is then still open.
     """
+    headers = [(b"etag", etag.encode()), *_headers(found)]
+    response: Response
+    if found.metadata.get("contentEncoding") == "gzip":
+        headers.append((b"vary", b"Accept-Encoding"))
+        if _wants_plain(found, asked.get("accept-encoding", "")):
+            # the size of what is sent is not known, so it has none, and no ranges
+            headers = [each for each in headers if each[0] not in (b"content-encoding", b"accept-ranges")]
+            response = StreamingResponse(_unzipped(file))
+            response.raw_headers += [*headers, (b"warning", b"214 UploadServer gunzipped")]
+            return response
+    first, last = 0, found.size - 1
+    status = 200
+    wanted = byte_range(asked.get("range", ""), found.size)
+    if wanted is not None:
+        (first, last), status = wanted, 206
+        headers.append((b"content-range", b"bytes %d-%d/%d" % (first, last, found.size)))
+    if last - first < AT_ONCE:
+        with file:
+            response = Response(_read(file, first, last - first + 1), status)
+    else:
+        response = _FilePart(file, first, last - first + 1, status)
+    response.raw_headers += headers
+    return response
+
+
+@lru_cache(1024)
+def _headers(found: StoredObject) -> tuple[tuple[bytes, bytes], ...]:
+    """Those that every download of the object has."""
     headers = {
         "Content-Type": found.metadata.get("contentType", "application/octet-stream"),
-        "ETag": etag,
         "Accept-Ranges": "bytes",
         "X-Goog-Generation": str(found.generation),
         "X-Goog-Metageneration": str(found.metageneration),
@@ -44,26 +72,8 @@ def download(found: StoredObject, file: BinaryIO, *, etag: str, asked: Mapping[s
     for key, name in HEADERS.items():
         if key in found.metadata:
             headers[name] = found.metadata[key]
-    # a header is sent as Latin-1: this way other characters go as UTF-8
-    headers = {name: value if value.isascii() else value.encode().decode("latin-1") for name, value in headers.items()}
-    if found.metadata.get("contentEncoding") == "gzip":
-        headers["Vary"] = "Accept-Encoding"
-        if _wants_plain(found, asked.get("accept-encoding", "")):
-            # the size of what is sent is not known, so it has none, and no ranges
-            del headers["Content-Encoding"], headers["Accept-Ranges"]
-            headers["Warning"] = "214 UploadServer gunzipped"
-            return StreamingResponse(_unzipped(file), headers=headers)
-    first, last = 0, found.size - 1
-    status = 200
-    wanted = byte_range(asked.get("range", ""), found.size)
-    if wanted is not None:
-        (first, last), status = wanted, 206
-        headers["Content-Range"] = f"bytes {first}-{last}/{found.size}"
-    headers["Content-Length"] = str(last - first + 1)
-    if last - first < AT_ONCE:
-        with file:
-            return Response(_read(file, first, last - first + 1), status_code=status, headers=headers)
-    return _FilePart(file, first, last - first + 1, status_code=status, headers=headers)
+    # characters beyond ASCII go as UTF-8
+    return tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
 
 
 def _wants_plain(found: StoredObject, accepted: str) -> bool:
@@ -90,8 +100,8 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
 class _FilePart(Response):
     """A part of an open file, which the connection sends; closes the file."""
 
-    def __init__(self, file: BinaryIO, first: int, length: int, *, status_code: int, headers: Mapping[str, str]) -> None:
-        super().__init__(None, status_code, headers)
+    def __init__(self, file: BinaryIO, first: int, length: int, status_code: int) -> None:
+        super().__init__(None, status_code, {"Content-Length": str(length)})
         self._part = file, first, length
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -32,6 +32,7 @@ FIELDS = frozenset(
         "temporaryHold",
     }
 )
+CONDITIONS = frozenset(f"if{what}{how}" for what in ("Generation", "Metageneration") for how in ("Match", "NotMatch"))
 HEADERS = ("cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType")  # of a download
 
 
@@ -84,12 +85,23 @@ def replaceable(cloud: Cloud, settings: Mapping[str, Any], params: Mapping[str, 
 def resource(cloud: Cloud, found: StoredObject, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The Object message; `settings` are its bucket's."""
     path = f"b/{found.bucket}/o/{_quoted(found.name)}"
+    answer = {
+        **_described(found),
+        "selfLink": f"{cloud.base_url}/storage/v1/{path}",
+        "mediaLink": f"{cloud.base_url}/download/storage/v1/{path}?generation={found.generation}&alt=media",
+    }
+    if until := expiration(settings, found):
+        answer["retentionExpirationTime"] = rfc3339(until)
+    return answer
+
+
+@lru_cache(2048)
+def _described(found: StoredObject) -> dict[str, Any]:
+    """What of the message depends on the object alone."""
     created = _time(found.created)
     answer = {
         "kind": "storage#object",
         "id": f"{found.bucket}/{found.name}/{found.generation}",
-        "selfLink": f"{cloud.base_url}/storage/v1/{path}",
-        "mediaLink": f"{cloud.base_url}/download/storage/v1/{path}?generation={found.generation}&alt=media",
         "name": found.name,
         "bucket": found.bucket,
         "generation": str(found.generation),
@@ -109,8 +121,6 @@ def resource(cloud: Cloud, found: StoredObject, settings: Mapping[str, Any]) -> 
         answer["crc32c"] = found.crc32c
     if found.deleted is not None:
         answer["timeDeleted"] = _time(found.deleted)
-    if until := expiration(settings, found):
-        answer["retentionExpirationTime"] = rfc3339(until)
     return answer | found.metadata
 
 
@@ -128,11 +138,11 @@ def asked_generation(params: Mapping[str, Any], name: str = "generation") -> int
     return None if given is None else int(given)
 
 
-@lru_cache(1024)
+@lru_cache(2048)
 def _quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-@lru_cache(1024)
+@lru_cache(2048)
 def _time(micros: int) -> str:
     return rfc3339(datetime.fromtimestamp(micros / 1_000_000, timezone.utc))

@@ -17,6 +17,7 @@ from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.services.downloads import download
 from localcloud.services.object_messages import (
+    CONDITIONS,
     asked_generation,
     etag,
     merge,
@@ -174,8 +175,9 @@ def existing(call: Call, found: StoredObject | None) -> StoredObject:
 
 
 def _refused(call: Call, found: StoredObject) -> Response | None:
-    """304 to a reader who has this version and asked for another one only. Raises ApiError 404, 412."""
-    found = existing(call, found)
+    """304 to a reader who has this version and asked for another one only. Raises ApiError 412."""
+    if not CONDITIONS & call.params.keys():
+        return None
     unwanted = call.params.get("ifGenerationNotMatch"), call.params.get("ifMetagenerationNotMatch")
     if unwanted[0] == str(found.generation) or unwanted[1] == str(found.metageneration):
         return Response(status_code=304)

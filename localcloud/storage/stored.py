@@ -23,7 +23,7 @@ class StoredObject:
     updated: int
     md5: str | None = None
     crc32c: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
     deleted: int | None = None
 
 
