@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher import jobcheck, machines, oldfile
+from launcher import jobcheck, machines, oldfile, oldmachines
 from launcher.errors import UserError
 from launcher.job import Container, Disk, Machine, Pool, Program, ProgramJob, PythonPackage, Scheduling
 
@@ -156,8 +156,8 @@ def training_job(
 
 
 def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warnings: list[str]) -> Iterator[Pool]:
-    for role, field, kind, count in _asked(training, where):
-        prefix = oldfile.ROLES[role]
+    for asked in _asked(training, where):
+        kind, field, prefix = asked.kind, asked.kind_field, oldmachines.ROLES[asked.role]
         config = training.get(f"{prefix}Config", {})
         try:
             machine, warning = machines.machine(kind, choices.keep_retired, choices.any_machine_type)
@@ -178,41 +178,20 @@ def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warning
             warnings += more
         disk = config.get("diskConfig")
         yield Pool(
-            role,
+            asked.role,
             machine,
-            count,
+            asked.count,
             disk=Disk(disk.get("bootDiskType"), disk.get("bootDiskSizeGb")) if disk else None,
             program=_program(training, prefix, machine, choices, where),
         )
 
 
-def _asked(training: Mapping[str, Any], where: _Where) -> Iterator[tuple[str, str, str, int]]:
-    """(role, the field to blame, machine type, count) of each pool that is not empty; the chief's first. Raises UserError."""
-    given = {
-        role: (training.get(f"{prefix}Type"), 1 if role == "chief" else int(training.get(f"{prefix}Count", 0)))
-        for role, prefix in oldfile.ROLES.items()
-    }
-    own = [field for prefix in oldfile.ROLES.values() for field in (f"{prefix}Type", f"{prefix}Count") if field in training]
-    tier = training.get("scaleTier") or ("CUSTOM" if own else "BASIC")
-    if tier != "CUSTOM":
-        if own:
-            raise where.error(own[0], f"scale tier {tier} sets the machines; choose CUSTOM or remove {own[0]}")
-        for role, (kind, count) in machines.mapping()["scaleTiers"][tier].items():
-            yield role, "scaleTier", kind, count
-        return
-    if not training.get("masterType"):
-        raise where.error("masterType", "missing; machines of your own choice need a master, for example standard")
-    for role, (kind, count) in given.items():
-        prefix = oldfile.ROLES[role]
-        if count and not kind:
-            raise where.error(f"{prefix}Type", f"missing, while {prefix}Count is {count}; add, for example, standard")
-        if kind and role != "chief" and f"{prefix}Count" not in training:
-            raise where.error(f"{prefix}Count", f"missing, while {prefix}Type is {kind}; add a count")
-    if given["ps"][1] and not given["worker"][1]:
-        raise where.error("parameterServerCount", "parameter servers serve workers, and there are none; add workers")
-    for role, (kind, count) in given.items():
-        if kind and count:
-            yield role, f"{oldfile.ROLES[role]}Type", kind, count
+def _asked(training: Mapping[str, Any], where: _Where) -> list[oldmachines.Asked]:
+    """The machines of each pool that is not empty; the chief's first. Raises UserError."""
+    try:
+        return oldmachines.asked(training)
+    except oldmachines.Contradiction as error:
+        raise where.error(error.missing or error.field, str(error)) from None
 
 
 def _accelerated(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
-from launcher import machines
+from launcher import oldmachines
 from launcher.errors import UserError
 from launcher.jobmodel import NativeJob, OldJob, TrainingInput
+from launcher.oldmachines import Contradiction
 from launcher.yamlfile import Location
 
 NO_EFFECT = {
@@ -19,15 +20,18 @@ NO_EFFECT = {
 }
 """Fields that nothing stands for today, and why; a user is warned of each."""
 
-ROLES = {"chief": "master", "worker": "worker", "ps": "parameterServer", "evaluator": "evaluator"}
-"""A role and how the names of its fields begin."""
+_MACHINES = {"scaleTier", *(f"{prefix}{part}" for prefix in oldmachines.ROLES.values() for part in ("Type", "Count"))}
 
 
 def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJob, dict[Location, str]]:
     """The old page's form in native words, and where each of those came from. Raises UserError."""
     old = given.trainingInput
-    for field, message in _contradictions(old):
-        raise UserError(f"{place(('trainingInput', field))}: {message}")
+    try:
+        asked = oldmachines.asked(old.model_dump(include=_MACHINES, exclude_none=True))
+        _check_configs(old, {each.role for each in asked})
+    except Contradiction as error:
+        subject = f"{error.missing} is " if error.missing else ""
+        raise UserError(f"{place(('trainingInput', error.field))}: {subject}{error}") from None
     native: dict[str, Any] = {}
     places: dict[Location, str] = {}
 
@@ -37,28 +41,18 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
             places[here] = place(("trainingInput", *source))
 
     pools: list[dict[str, Any]] = []
-    tier = old.scaleTier or ("CUSTOM" if old.masterType else "BASIC")
-    for role, (kind, count) in machines.mapping()["scaleTiers"][tier].items():
+    for each in asked:
         at = ("workerPools", len(pools))
-        pool: dict[str, Any] = {"role": role}
-        if old.scaleTier:
-            places[at] = place(("trainingInput", "scaleTier"))
-            put(pool, at, "machineType", kind, "scaleTier")
-            put(pool, at, "replicaCount", count, "scaleTier")
+        pool: dict[str, Any] = {"role": each.role}
+        if each.kind_field == "scaleTier" and not old.scaleTier:  # nobody said it
+            pool |= {"machineType": each.kind, "replicaCount": each.count}
         else:
-            pool |= {"machineType": kind, "replicaCount": count}
+            places[at] = place(("trainingInput", each.kind_field))
+            put(pool, at, "machineType", each.kind, each.kind_field)
+            put(pool, at, "replicaCount", each.count, each.count_field)
         pools.append(pool)
-    for role, prefix in ROLES.items():
-        kind = getattr(old, f"{prefix}Type")
-        count = 1 if role == "chief" else getattr(old, f"{prefix}Count")
-        if kind and count:
-            at, pool = ("workerPools", len(pools)), {"role": role}
-            places[at] = place(("trainingInput", f"{prefix}Type"))
-            put(pool, at, "machineType", kind, f"{prefix}Type")
-            put(pool, at, "replicaCount", count, f"{prefix}Type" if role == "chief" else f"{prefix}Count")
-            pools.append(pool)
     for index, pool in enumerate(pools):
-        at, prefix = ("workerPools", index), f"{ROLES[pool['role']]}Config"
+        at, prefix = ("workerPools", index), f"{oldmachines.ROLES[pool['role']]}Config"
         config = getattr(old, prefix)
         if config is None:
             continue
@@ -92,32 +86,12 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
     return NativeJob.model_validate(native), places
 
 
-def _contradictions(job: TrainingInput) -> Iterator[tuple[str, str]]:
-    """(field, message) for what no single field shows and native words cannot say."""
-    own = [f"{prefix}{part}" for prefix in ROLES.values() for part in ("Type", "Count") if prefix + part != "masterCount"]
-    if job.scaleTier not in (None, "CUSTOM"):
-        for field in own:
-            if getattr(job, field):
-                yield field, f"scaleTier {job.scaleTier} sets the machines; write scaleTier: CUSTOM or remove {field}"
-    elif not job.masterType and (job.scaleTier == "CUSTOM" or any(getattr(job, field) for field in own)):
-        field = "scaleTier" if job.scaleTier else next(field for field in own if getattr(job, field))
-        yield field, "machines of your own choice need a chief; add masterType: standard"
-    for prefix in ("worker", "parameterServer", "evaluator"):
-        kind, count = getattr(job, f"{prefix}Type"), getattr(job, f"{prefix}Count")
-        if count and not kind:
-            yield f"{prefix}Count", f"{prefix}Type is missing; add, for example, {prefix}Type: standard"
-        if kind and count is None:
-            yield f"{prefix}Type", f"{prefix}Count is missing; add {prefix}Count: 1 or remove {prefix}Type"
-    tier = machines.mapping()["scaleTiers"].get(job.scaleTier or "CUSTOM", {})
-    for role, prefix in ROLES.items():
-        used = role == "chief" or role in tier or getattr(job, f"{prefix}Count", None)
-        if getattr(job, f"{prefix}Config") and not used:
-            yield f"{prefix}Config", f"there are no machines of that kind; add {prefix}Type and {prefix}Count or remove it"
-    if job.parameterServerCount and not job.workerCount:
-        yield (
-            "parameterServerCount",
-            "parameter servers serve workers, and there are none; add workerType and workerCount or remove these",
-        )
+def _check_configs(job: TrainingInput, roles: Set[str]) -> None:
+    """Raises Contradiction for a configuration of machines that there are none of."""
+    for role, prefix in oldmachines.ROLES.items():
+        if getattr(job, f"{prefix}Config") and role not in roles:
+            said = f"there are no machines of that kind; add {prefix}Type and {prefix}Count or remove it"
+            raise Contradiction(f"{prefix}Config", said)
 
 
 def ignored(job: TrainingInput) -> Iterator[tuple[Location, str]]:
@@ -140,5 +114,5 @@ def resource(values: Mapping[str, Any]) -> dict[str, Any]:
 def _carried(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    counts = ("count", *(f"{prefix}Count" for prefix in ROLES.values()))
+    counts = ("count", *(f"{prefix}Count" for prefix in oldmachines.ROLES.values()))
     return {key: str(int(item)) if key in counts else _carried(item) for key, item in value.items()}

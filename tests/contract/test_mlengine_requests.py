@@ -340,7 +340,7 @@ TRAINING = {"pythonModule": "p.run", "packageUris": ["gs://b/p.tar.gz"], "enable
         ),
         (
             {"scaleTier": "BASIC", "masterType": "standard"},
-            "--master-machine-type (trainingInput.masterType): scale tier BASIC sets",
+            "--master-machine-type (trainingInput.masterType): scaleTier BASIC sets",
         ),
         ({"runtimeVersion": "3.0"}, "--runtime-version (trainingInput.runtimeVersion): ML Engine had no runtime '3.0'"),
         ({"jobDir": "b/train"}, "--job-dir (trainingInput.jobDir): must be gs://BUCKET/FOLDER, not 'b/train'"),
