@@ -28,9 +28,9 @@ def read_budget(inputs: Properties) -> dict[str, Any] | None:
     if budget is None:
         return None
     live = {name: budget[name] for name in SAME if name in budget}
-    given = inputs.get("amount", {}).get("specifiedAmount", {})
-    if "currencyCode" not in given and "specifiedAmount" in budget.get("amount", {}):
-        # the account's own: whoever gave none did not mean none
+    given = inputs.get("amount", {}).get("specifiedAmount")
+    if given is not None and "currencyCode" not in given and "specifiedAmount" in budget.get("amount", {}):
+        # the account's own: whoever gave none did not mean none (at an import nothing is given, and all is shown)
         amount = {name: value for name, value in budget["amount"]["specifiedAmount"].items() if name != "currencyCode"}
         live["amount"] = {"specifiedAmount": amount}
     if "notificationsRule" in budget:
