@@ -58,6 +58,21 @@ def test_a_changed_source_is_another_object(source: Path, tmp_path: Path) -> Non
     assert first.path.exists()
 
 
+def test_a_package_is_built_once_and_again_when_it_is_gone_or_broken(source: Path, tmp_path: Path) -> None:
+    first = build_package(source, tmp_path / "build")
+    before = first.path.stat()
+    content = first.path.read_bytes()
+    assert build_package(source, tmp_path / "build") == first
+    assert first.path.stat() == before
+    (tmp_path / ".gitignore").write_text("*.py\n")  # decides what is packed
+    assert build_package(source, tmp_path / "build").object != first.object
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    for spoil in (first.path.unlink, lambda: first.path.write_bytes(b"half")):
+        spoil()
+        assert build_package(source, tmp_path / "build") == first
+        assert first.path.read_bytes() == content
+
+
 def test_a_source_that_cannot_be_built_is_named(source: Path, tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"pyproject\.toml: not found"):
         build_package(tmp_path, tmp_path / "build")
