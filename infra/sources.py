@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from infra.errors import StackError
 
@@ -56,7 +57,7 @@ def build_package(source: Path, build: Path) -> Upload:
     except (OSError, UnicodeDecodeError):
         pass  # not built yet, or not there any more
     upload = _built(source, build)
-    note.write_text(upload.object, encoding="utf-8")
+    _write(note, upload.object.encode())
     return upload
 
 
@@ -77,12 +78,12 @@ def _built(source: Path, build: Path) -> Upload:
     """Raises StackError."""
     from hatchling.builders.sdist import SdistBuilder
 
-    with source_date():
+    with source_date(), TemporaryDirectory() as folder:
         try:
-            made = Path(next(SdistBuilder(str(source.resolve())).build(directory=str(build / "packages"))))
+            made = Path(next(SdistBuilder(str(source.resolve())).build(directory=folder)))
         except (Exception, SystemExit) as error:  # hatchling raises many kinds, each with a message meant for people
             raise StackError(f"{source / 'pyproject.toml'}: the package could not be built: {error}") from None
-    return addressed("packages", made.name, made.read_bytes(), build, "application/gzip")
+        return addressed("packages", made.name, made.read_bytes(), build, "application/gzip")
 
 
 @contextmanager
@@ -125,9 +126,16 @@ def addressed(kind: str, name: str, content: bytes, build: Path, content_type: s
     digest = hashlib.sha256(content).hexdigest()[:12]
     path = build / kind / digest / name
     if not path.exists() or path.read_bytes() != content:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        _write(path, content)
     return Upload(path, f"{kind}/{digest}/{name}", content_type, lasting=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """In one go: another stack of the same folder may be at it, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def find_data(folder: Path, config: Path, data_dir: str) -> list[Upload]:
