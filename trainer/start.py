@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from typing import Any
 
 import tensorflow as tf
@@ -15,14 +16,18 @@ from trainer.progress import log
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SHOWN = 8
 _FUNCTIONAL = "layer_with_weights-"
+_KERAS_FILES = (".h5", ".hdf5", ".keras")  # .weights.h5, too
 
 
 def begin(model: Any, start: Start) -> None:
     """Reads the parts of the model that `start` names.
 
-    The checkpoint may be a run's (below "model"), Model Garden's (parts by name), or of a Keras model, which is the backbone.
-    Raises InputError naming the variables that it lacks or that have another shape.
+    The checkpoint may be a run's (below "model"), Model Garden's (parts by name), or of a Keras model, which is the backbone;
+    or Keras's own file of one. Raises InputError naming the variables that it lacks or that have another shape.
     """
+    if start.path.lower().endswith(_KERAS_FILES):
+        _begin_keras(model, start)
+        return
     path = _find(start.path)
     try:
         variables = dict(tf.train.list_variables(path))
@@ -39,9 +44,7 @@ def begin(model: Any, start: Start) -> None:
         checkpoint = tf.train.Checkpoint(**parts)
     elif any(root.startswith(_FUNCTIONAL) for root in roots):
         if start.parts != ("backbone",):
-            raise InputError(
-                f'{start.path}: is a backbone\'s checkpoint; set fine_tune_checkpoint_type: "classification" to begin from it'
-            )
+            raise _backbone_only(start)
         checkpoint = tf.train.Checkpoint(root=model.backbone)
     else:
         raise InputError(f"{start.path}: is a checkpoint of neither a detector nor a backbone: it has {_some(sorted(roots))}")
@@ -51,6 +54,35 @@ def begin(model: Any, start: Start) -> None:
         there = sorted(name.removesuffix(_SUFFIX) for name in variables if name.endswith(_SUFFIX) and ".OPTIMIZER" not in name)
         raise InputError(f"{start.path}: does not fit the model: {difference(error)}; it has {_some(there)}") from error
     log(f"beginning with {' and '.join(start.parts)} of {path}")
+
+
+def _begin_keras(model: Any, start: Start) -> None:
+    """Keras reads its own files, layer by layer; they must be of the same network, built of the same layers."""
+    if start.parts != ("backbone",):
+        raise _backbone_only(start)
+    path = paths.resolve(start.path)
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"{start.path}: no such file to begin from (fine_tune_checkpoint)")
+    with tempfile.TemporaryDirectory() as folder:
+        if paths.is_remote(path):  # HDF5 reads files only
+            local = f"{folder}/{path.rpartition('/')[2]}"
+            tf.io.gfile.copy(path, local)
+            path = local
+        try:
+            model.backbone.load_weights(path)
+        except Exception as error:  # h5py, zipfile and Keras raise whatever a file makes them meet
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(
+                f"{start.path}: does not fit the model's backbone: {said}. A Keras file must hold the layers of Model Garden's "
+                "network, as its backbone's save_weights writes them; those of Keras Applications have other layers"
+            ) from error
+    log(f"beginning with backbone of {start.path}")
+
+
+def _backbone_only(start: Start) -> InputError:
+    return InputError(
+        f'{start.path}: is a backbone\'s checkpoint; set fine_tune_checkpoint_type: "classification" to begin from it'
+    )
 
 
 def _find(path: str) -> str:

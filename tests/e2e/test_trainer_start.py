@@ -46,11 +46,17 @@ first, wider = build(), build("depth_multiplier: 0.5", "depth_multiplier: 0.75")
 run = tf.train.Checkpoint(model=first).save(folder + "/run/ckpt")
 garden_like = tf.train.Checkpoint(**first.checkpoint_items).save(folder + "/garden/ckpt")
 backbone = tf.train.Checkpoint(root=first.backbone).save(folder + "/backbone/ckpt")
+first.backbone.save_weights(folder + "/old.h5")
+first.backbone.save_weights(folder + "/new.weights.h5")
+first.backbone.save(folder + "/whole.keras")
+open(folder + "/broken.h5", "w").write("no HDF5")
 other = tf.train.Checkpoint(weights=tf.Variable(1.0)).save(folder + "/other/ckpt")
 made = {}
 for name, path, parts in (
     ("run", folder + "/run", ("backbone", "decoder")), ("garden", garden_like, ("backbone",)),
-    ("keras", backbone + ".index", ("backbone",)), ("whole", run, ("all",)),
+    ("keras", backbone + ".index", ("backbone",)), ("old", folder + "/old.h5", ("backbone",)),
+    ("new", folder + "/new.weights.h5", ("backbone",)), ("keras file", folder + "/whole.keras", ("backbone",)),
+    ("whole", run, ("all",)),
 ):
     model = build()
     before = same(model.backbone, first.backbone) or same(model.head, first.head)
@@ -63,6 +69,14 @@ made["errors"] = [
     error(first, other, "backbone"),
     error(first, folder + "/none", "backbone"),
     error(first, folder, "backbone"),
+]
+made["keras errors"] = [
+    error(wider, folder + "/old.h5", "backbone"),
+    error(wider, folder + "/new.weights.h5", "backbone"),
+    error(wider, folder + "/whole.keras", "backbone"),
+    error(wider, folder + "/broken.h5", "backbone"),
+    error(wider, folder + "/none.h5", "backbone"),
+    error(wider, folder + "/old.h5", "all"),
 ]
 total = len(first.trainable_variables)
 start.freeze(first, ("FeatureExtractor/.*",))
@@ -86,6 +100,11 @@ def test_training_begins_from_each_kind_of_checkpoint(tmp_path: Path) -> None:
     # [the same before, then backbone, pyramid and heads the same]
     assert made["run"] == [False, True, True, False]
     assert made["garden"] == made["keras"] == [False, True, False, False]
+    assert made["old"] == made["new"] == made["keras file"] == made["keras"]
+    for message in made["keras errors"][:4]:
+        assert ": does not fit the model's backbone: " in message and "\n" not in message
+    assert made["keras errors"][4].endswith("/none.h5: no such file to begin from (fine_tune_checkpoint)")
+    assert 'set fine_tune_checkpoint_type: "classification"' in made["keras errors"][5]
     assert made["whole"] == [False, True, True, True]
     wider, pyramid, parts, other, none, empty, pattern = made["errors"]
     assert wider.startswith(f"{tmp_path}/run: does not fit the model: ") and " has the shape (" in wider
