@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 import tf_keras
 
+from trainer import tracing
 from trainer.cluster import CHIEF, Cluster
 from trainer.errors import InputError
 
@@ -60,7 +61,8 @@ class SyncStepper:
                 f"train_config.batch_size {data.global_batch_size} cannot be divided among {replicas} replicas, which train "
                 f"synchronously; make it a multiple of {replicas}"
             )
-        self._batches = iter(strategy.distribute_datasets_from_function(lambda context: task.build_inputs(data, context)))
+        build_inputs = tracing.plainly(lambda context: task.build_inputs(data, context))
+        self._batches = iter(strategy.distribute_datasets_from_function(build_inputs))
 
         def replica_step(inputs: Any, wish: Any) -> Any:
             loss = task.train_step(inputs, model=model, optimizer=optimizer)[task.loss]
@@ -70,10 +72,11 @@ class SyncStepper:
             results = strategy.run(replica_step, args=(next(batches), wish))
             return strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
 
-        self._step = tf.function(step)
+        self._step = tracing.Compiled(step)
 
     def schedule(self, wish: Wish) -> Pending:
-        loss, save, stop = self._step(self._batches, tf.constant(wish, tf.float32)).numpy()
+        wishes = tf.constant(wish, tf.float32)
+        loss, save, stop = self._step.use(lambda step: step(self._batches, wishes)).numpy()
         return _Done(Outcome(float(loss), Wish(save > 0, stop > 0)))
 
 
@@ -83,16 +86,17 @@ class ClusterStepper:
     def __init__(self, strategy: Any, task: Any, model: Any, optimizer: Any, data: Any) -> None:
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         self.window = 3 * strategy._num_workers
-        dataset_fn = tf.function(lambda: task.build_inputs(data))
+        dataset_fn = tf.function(tracing.plainly(lambda: task.build_inputs(data)), autograph=False)
         self._batches = iter(self._coordinator.create_per_worker_dataset(dataset_fn))
 
         def replica_step(inputs: Any) -> Any:
             return task.train_step(inputs, model=model, optimizer=optimizer)[task.loss]
 
-        self._step = tf.function(lambda batches: strategy.run(replica_step, args=(next(batches),)))
+        self._step = tracing.Compiled(lambda batches: strategy.run(replica_step, args=(next(batches),)))
 
     def schedule(self, wish: Wish) -> Pending:
-        return _Scheduled(self._coordinator, self._coordinator.schedule(self._step, args=(self._batches,)), wish)
+        value = self._step.use(lambda step: self._coordinator.schedule(step, args=(self._batches,)))
+        return _Scheduled(self._coordinator, value, wish)
 
 
 def connect(cluster: Cluster) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import tempfile
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer import files, garden, paths, placement, start, stepper
+from trainer import files, garden, paths, placement, start, stepper, tracing
 from trainer.cluster import CHIEF, Cluster
 from trainer.config import garden_yaml
 from trainer.config.experiment import Experiment
@@ -72,7 +73,7 @@ class Training:
         self._progress.phase("building the model")
         precision = "float32" if cluster.servers else stepper.use_gpu_precision()
         with strategy.scope(), placement.spread(strategy):
-            self._model = task.build_model()
+            self._model = tracing.plainly(task.build_model)()
             start.freeze(self._model, self._experiment.frozen)
             self._optimizer = garden.build_optimizer(self._experiment, self._model)
         checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._optimizer)
@@ -136,6 +137,7 @@ class Training:
         while step < total:
             for loss in self._steps(step, total):
                 step += 1
+                gc.enable()  # see trainer.train: from here on little is made that stays
                 self._watchdog.step()
                 losses.append(loss)
                 if not math.isfinite(loss) or explodes(losses):
