@@ -4,8 +4,8 @@
 
 CONFIG (by default the digits' one) is trained on the digits by `python -m trainer.train` in one process, and, in the form that
 `odcloud config convert` gives it, by `python -m official.vision.train`, after a first start of each that does not count, in
-which Python compiles. Steps per second are those of the second half; the CPU's time of a step is that of a long run less that of
-a run of one step, which is all start and end. On two idle cores it takes some five minutes.
+which Python compiles. Steps per second are those of the second half; the CPU's time of a step is that of a long run less that
+of a run of one step, which is all start and end. On two idle cores it takes some five minutes.
 """
 
 from __future__ import annotations
