@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 import tf_keras
 
-from trainer import tracing
+from trainer import position, tracing
 from trainer.cluster import CHIEF, Cluster
 from trainer.errors import InputError
 
@@ -40,6 +40,7 @@ class Stepper(Protocol):
     """Runs training steps."""
 
     window: int  # how many steps to keep under way
+    position: position.Position  # in the training data
 
     def schedule(self, wish: Wish) -> Pending:
         """Starts a step."""
@@ -61,8 +62,9 @@ class SyncStepper:
                 f"train_config.batch_size {data.global_batch_size} cannot be divided among {replicas} replicas, which train "
                 f"synchronously; make it a multiple of {replicas}"
             )
-        build_inputs = tracing.plainly(lambda context: task.build_inputs(data, context))
+        build_inputs = tracing.plainly(lambda context: position.keepable(task.build_inputs(data, context)))
         self._batches = iter(strategy.distribute_datasets_from_function(build_inputs))
+        self.position = position.Position(self._batches, data)
 
         def replica_step(inputs: Any, wish: Any) -> Any:
             loss = task.train_step(inputs, model=model, optimizer=optimizer)[task.loss]
@@ -87,6 +89,7 @@ class ClusterStepper:
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         self.window = 3 * strategy._num_workers
         dataset_fn = tf.function(tracing.plainly(lambda: task.build_inputs(data)), autograph=False)
+        self.position = position.Position(None, data)  # each worker has its own
         self._batches = iter(self._coordinator.create_per_worker_dataset(dataset_fn))
 
         def replica_step(inputs: Any) -> Any:

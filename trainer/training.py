@@ -76,18 +76,10 @@ class Training:
             self._model = tracing.plainly(task.build_model)()
             start.freeze(self._model, self._experiment.frozen)
             self._optimizer = garden.build_optimizer(self._experiment, self._model)
-        checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._optimizer)
-        # Replicas that train together save together; what all but the chief write is the same, and of no use.
-        self._leads = cluster.role == CHIEF
-        self._manager = tf.train.CheckpointManager(
-            checkpoint,
-            self._train_dir if self._leads else tempfile.mkdtemp(),
-            max_to_keep=_CHECKPOINTS_KEPT,
-            keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
-        )
+        parts = {"model": self._model, "optimizer": self._optimizer}
         self._resumed = last_checkpoint(self._train_dir)
         if self._resumed:
-            self._restore(checkpoint, self._resumed)
+            self._restore(tf.train.Checkpoint(**parts), self._resumed)
         else:
             if self._experiment.start:
                 start.begin(self._model, self._experiment.start)
@@ -95,6 +87,16 @@ class Training:
                 with strategy.scope():
                     garden.begin_averages(self._optimizer, self._model)
         self._stepper = stepper.build(strategy, task, self._model, self._optimizer, task.task_config.train_data)
+        # Replicas that train together save together; what all but the chief write is the same, and of no use.
+        self._leads = cluster.role == CHIEF
+        self._manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(**parts, **self._stepper.position.parts),
+            self._train_dir if self._leads else tempfile.mkdtemp(),
+            max_to_keep=_CHECKPOINTS_KEPT,
+            keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
+        )
+        if self._resumed and not self._stepper.position.restore(self._resumed) and self._leads:
+            log("the data is shuffled anew: the checkpoint does not tell how far in it training was")
         self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
         if self._leads:
             log(f"training with {type(strategy).__name__} in {precision}")
