@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class HeldOut:
     truth: Annotated
 
 
-def read_images(files: list[str], limit: int | None) -> Iterator[HeldOut]:
+def read_images(files: Sequence[str], limit: int | None) -> Iterator[HeldOut]:
     """The images in the files' order, the first `limit` of them. Raises InputError naming file and record."""
     count = 0
     for path in files:
@@ -98,9 +98,10 @@ class Detector:
         """With the checkpoint's weights."""
         return self._model
 
-    def detect(self, limit: int | None) -> Iterator[Annotated]:
-        """Detections on the held-out images, in the order of `read_images`, boxes in pixels of the original images."""
+    def detect(self, files: Sequence[str], limit: int | None) -> Iterator[Annotated]:
+        """Detections on the files' images, in the order of `read_images`, boxes in pixels of the original images."""
         data = self._task.task_config.validation_data
+        data.input_path = list(files)
         # One file after the other: the images' order is the records'.
         data.cycle_length, data.deterministic = 1, True
         count = 0

@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer import arguments, files, paths, runtime, server
 from trainer.errors import InputError
@@ -75,6 +75,16 @@ def _main(options: argparse.Namespace) -> int:
     return 0
 
 
+class HeldOutSet(NamedTuple):
+    """What one eval_input_reader holds. where: the folder of its results; label: before its metrics in the log."""
+
+    where: str
+    label: str
+    names: Mapping[int, str]
+    files: Sequence[str]
+    images: Sequence[HeldOut]
+
+
 class Evaluation:
     """Scores checkpoints on the same held-out images, and writes what `trainer.report` reads."""
 
@@ -84,12 +94,22 @@ class Evaluation:
         self.eval_dir = eval_dir
         inputs = check_inputs(config_path, training=False)
         self.experiment = inputs.experiment
-        self._names = read_names(inputs.experiment.evaluation, inputs.experiment)
+        readers = {"": (inputs.experiment.evaluation, inputs.eval_files)}
+        readers |= {reader.name: (reader, inputs.further[reader.name]) for reader in inputs.experiment.further}
         log("loading TensorFlow")
         from trainer import detection, garden
 
         runtime.quiet_logging()
-        self._images = list(detection.read_images(inputs.eval_files, self.experiment.eval.examples))
+        self._sets = [
+            HeldOutSet(
+                paths.join(eval_dir, name) if name else eval_dir,
+                f"{name}: " if name else "",
+                read_names(reader, self.experiment),
+                found,
+                list(detection.read_images(found, self.experiment.eval.examples)),
+            )
+            for name, (reader, found) in readers.items()
+        ]
         self._build = lambda: detection.Detector(
             garden.build_task(self.experiment, inputs.train_files, inputs.eval_files), self.experiment
         )
@@ -105,31 +125,38 @@ class Evaluation:
         self.score(checkpoint)
 
     def score(self, checkpoint: str) -> Mapping[str, float | None]:
-        """The metrics of one checkpoint, a prefix such as DIR/ckpt-600. Raises InputError."""
-        from trainer import coco, pascal, training
+        """The metrics of one checkpoint, a prefix such as DIR/ckpt-600, on the first reader's images. Raises InputError."""
+        from trainer import training
 
-        step, settings = training.step_of(checkpoint), self.experiment.eval
+        step = training.step_of(checkpoint)
         log(f"evaluating the checkpoint of step {step}", step=step)
         if self._detector is None:
             self._detector = self._build()
         self._detector.load(checkpoint)
-        images = self._images
-        detected = _with_progress(self._detector.detect(settings.examples), len(images))
+        first, *_ = [self._score(each, step, self._detector) for each in self._sets]
+        return first
+
+    def _score(self, held_out: HeldOutSet, step: int, detector: Detector) -> Mapping[str, float | None]:
+        from trainer import coco, pascal
+
+        images, names, settings = held_out.images, held_out.names, self.experiment.eval
+        detected = _with_progress(detector.detect(held_out.files, settings.examples), len(images))
         truth = [image.truth for image in images]
-        scores = coco.evaluate(truth, detected, self._names)
-        voc = pascal.evaluate(truth, detected, self._names) if settings.voc else None
+        scores = coco.evaluate(truth, detected, names)
+        voc = pascal.evaluate(truth, detected, names) if settings.voc else None
         if voc:
             scores.metrics.update(voc.mean)
         seconds, self._began = time.monotonic() - self._began, time.monotonic()
         try:
             per_class = voc.per_class if voc else {}
-            _write(self.eval_dir, step, scores, images, detected, self._names, settings, seconds, per_class)
+            _write(held_out.where, step, scores, images, detected, names, settings, seconds, per_class)
         except OSError as error:
             raise InputError(
-                f"{self.eval_dir}: cannot be written: {error.strerror or error}; check --eval_dir and the disk"
+                f"{held_out.where}: cannot be written: {error.strerror or error}; check --eval_dir and the disk"
             ) from error
         shown = " · ".join(f"{name} {_shown(scores.metrics[name])}" for name in ("AP", "AP50", "AP75"))
-        log(f"step {step}: {shown} on {len(images)} images in {duration(seconds)}", step=step, metrics=scores.metrics)
+        said = f"step {step}: {held_out.label}{shown} on {len(images)} images in {duration(seconds)}"
+        log(said, step=step, metrics=scores.metrics)
         return scores.metrics
 
 

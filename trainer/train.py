@@ -10,8 +10,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from trainer import arguments, files, paths, runtime, server
@@ -75,11 +75,15 @@ def replicas_here(cluster: Cluster) -> int:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was found good before anything is started. train_files: of each of the input paths."""
+    """What was found good before anything is started.
+
+    train_files: of each of the input paths; further: of each further eval_input_reader, by its name.
+    """
 
     experiment: Experiment
     train_files: list[list[str]]
     eval_files: list[str]
+    further: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def check_inputs(config_path: str, training: bool = True) -> Inputs:
@@ -91,7 +95,10 @@ def check_inputs(config_path: str, training: bool = True) -> Inputs:
     names = read_names(experiment.evaluation, experiment)
     eval_files = records.check(experiment.evaluation.patterns, names).files
     if not training:
-        return Inputs(experiment, [], eval_files)
+        further = {
+            reader.name: records.check(reader.patterns, read_names(reader, experiment)).files for reader in experiment.further
+        }
+        return Inputs(experiment, [], eval_files, further)
     names = read_names(experiment.train, experiment)
     patterns = [[pattern] for pattern in experiment.train.patterns] if experiment.train.weights else [experiment.train.patterns]
     return Inputs(experiment, [records.check(group, names).files for group in patterns], eval_files)

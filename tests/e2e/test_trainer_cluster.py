@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -185,6 +186,10 @@ def test_training_resumes_from_the_checkpoint_after_a_kill(job: Job, role: str, 
 
 
 def test_what_training_left_can_be_evaluated(job: Job) -> None:
+    held_out = re.search(r"eval_input_reader \{.*?\n\}\n", job.config.read_text(), re.DOTALL)
+    assert held_out and "/test-" in held_out[0]
+    seen = held_out[0].replace("/test-", "/train-").replace("{", '{ name: "seen"', 1)
+    job.config.write_text(job.config.read_text() + seen)
     result = subprocess.run(
         [
             sys.executable,
@@ -200,7 +205,10 @@ def test_what_training_left_can_be_evaluated(job: Job) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    line = json.loads(result.stdout.splitlines()[-1])
+    line, further = (json.loads(line) for line in result.stdout.splitlines()[-2:])
+    assert "920: seen: AP " in further["message"]
+    written = json.loads((job.folder / "eval/seen/metrics.json").read_text())
+    assert further["metrics"] == written["metrics"] and written["images"] == 16
     written = json.loads((job.folder / "eval/metrics.json").read_text())
     assert line["step"] == written["step"] == 920
     assert line["metrics"] == written["metrics"]

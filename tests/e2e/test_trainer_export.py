@@ -48,7 +48,7 @@ for variable in model.trainable_variables:  # so that scores differ, as a traine
         variable.assign(tf.fill(variable.shape, -1.5))
 tf.train.CheckpointManager(tf.train.Checkpoint(model=model), folder, 1, checkpoint_name="ckpt").save(checkpoint_number=step)
 detector = detection.Detector(task, wanted, tf.train.latest_checkpoint(folder))
-found = list(detector.detect(None))
+found = list(detector.detect(task.task_config.validation_data.input_path, None))
 np.savez(sys.argv[4], **{f"{i}-{n}": getattr(f, n) for i, f in enumerate(found) for n in ("boxes", "classes", "scores")})
 """
 

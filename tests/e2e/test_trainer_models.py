@@ -38,7 +38,7 @@ for path in paths:
     loss = run.schedule(stepper.Wish()).get().loss
     changed = sum((variable.numpy() != old).any() for variable, old in zip(model.trainable_variables, before))
     prefix = tf.train.Checkpoint(model=model).save(data + "/" + wanted.kind)
-    found = list(detection.Detector(task, wanted, prefix).detect(2))
+    found = list(detection.Detector(task, wanted, prefix).detect([data + "/test-00000-of-00001.tfrecord"], 2))
     print(json.dumps({
         "path": path, "loss": loss, "changed": changed / len(before), "images": len(found),
         "boxes": [item.boxes.shape[1] for item in found],

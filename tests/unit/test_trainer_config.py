@@ -285,6 +285,18 @@ def test_the_steps_of_a_warm_up_and_a_hold_must_leave_some_for_the_cosine(text: 
     ]
 
 
+def test_further_readers_are_evaluated_under_their_names(text: str) -> None:
+    one = 'eval_input_reader { label_map_path: "l" MORE tf_record_input_reader { input_path: "/more" } }'
+    found = experiment.parse("\n".join([text, one.replace("MORE", 'name: "night"'), one.replace("MORE", "")]), "p")
+    assert found.evaluation.patterns == ("/data/test-?????-of-?????.tfrecord",)
+    assert [(reader.name, reader.patterns) for reader in found.further] == [("night", ("/more",)), ("reader3", ("/more",))]
+    twice = "\n".join([text, *2 * [one.replace("MORE", 'name: "night"')]])
+    assert '"night" must be a name of its own' in errors(twice)[0]
+    for name in ("best", "../x", "."):
+        assert "must be a name of its own" in errors("\n".join([text, one.replace("MORE", f'name: "{name}"')]))[0]
+    assert "eval_input_reader { … } is missing" in errors(text[: text.index("eval_input_reader {")])[0]
+
+
 def test_averages_are_kept_where_evaluation_takes_them(text: str) -> None:
     averaging = changed(text, "use_moving_average: false", "moving_average_decay: 0.75")
     assert "ema" not in experiment.parse(averaging, "p").optimizer

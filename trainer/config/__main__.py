@@ -125,6 +125,10 @@ def _left_out(found: experiment.Experiment) -> list[str]:
         left.append(f"train_config.freeze_variables {', '.join(found.frozen)}")
     if found.schedule:
         left.append(f"the learning rate {found.schedule}; in its place stands the nearest")
+    if found.further:
+        left.append(
+            f"the evaluation of {', '.join(reader.name for reader in found.further)} beside the first eval_input_reader"
+        )
     if found.colours:
         left.append(f"changes of the images' {', '.join(dict.fromkeys(colour.kind for colour in found.colours))}")
     return left

@@ -38,6 +38,7 @@ class Experiment:
     frozen: tuple[str, ...] = ()
     schedule: Schedule | None = None
     colours: tuple[Colour, ...] = ()
+    further: tuple[Reader, ...] = ()  # what is evaluated beside `evaluation`
     approximations: tuple[Note, ...] = field(default=())
 
 
@@ -64,11 +65,9 @@ def build(pipeline: reader.Pipeline) -> Experiment:
     train = training.read(root.required_section("train_config"), settings.kind if settings else "", evaluation.averaged)
     train_reader = inputs.read_training(root.required_section("train_input_reader"))
     readers = root.sections("eval_input_reader")
-    if len(readers) != 1:
-        pipeline.problems.add(
-            root.line("eval_input_reader"), f"there must be one eval_input_reader {{ … }}, not {len(readers)}"
-        )
-    eval_readers = [inputs.read_evaluation(section) for section in readers]
+    if not readers:
+        pipeline.problems.add(root.line("eval_input_reader"), "eval_input_reader { … } is missing")
+    eval_readers = [*map(inputs.read_evaluation, readers[:1]), *inputs.read_further(readers[1:])]
     root.report_leftovers()
     pipeline.problems.raise_if_any()
     if settings is None:  # a problem was reported
@@ -84,6 +83,7 @@ def build(pipeline: reader.Pipeline) -> Experiment:
         optimizer=train.optimizer,
         train=train_reader,
         evaluation=eval_readers[0],
+        further=tuple(eval_readers[1:]),
         eval=evaluation,
         start=train.start,
         frozen=train.frozen,

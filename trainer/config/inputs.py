@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from trainer.config.section import Section
 COCO_METRICS = "coco_detection_metrics"
 VOC_METRICS = ("pascal_voc_detection_metrics", "pascal_voc_metrics")
 """The Object Detection API's name for them, and that of its first release."""
+_TAKEN = ("best",)  # folders that an evaluation has anyway
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Reader:
     max_boxes: int
     options: dict[str, Any]  # of Model Garden's DataConfig
     weights: tuple[float, ...] = ()  # of the patterns, how often each is drawn from; empty: as one set
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,25 @@ def read_evaluation(section: Section) -> Reader:
     return _read(section)
 
 
+def read_further(sections: Sequence[Section]) -> tuple[Reader, ...]:
+    """The eval_input_readers after the first, each with a name of its own, which a folder can have."""
+    found: list[Reader] = []
+    for number, section in enumerate(sections, start=2):
+        name = section.value("name") or f"reader{number}"
+        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name) or name in [*_TAKEN, *(reader.name for reader in found)]:
+            section.refuse(
+                "name", f'"{name}" must be a name of its own of letters, digits, ".", "-" and "_": results go to a folder'
+            )
+        found.append(replace(read_evaluation(section), name=name))
+    return tuple(found)
+
+
 def _read(section: Section) -> Reader:
     section.without_effect(
-        "name", "queue_capacity", "min_after_dequeue", "filenames_shuffle_buffer_size", "prefetch_size",
+        "queue_capacity", "min_after_dequeue", "filenames_shuffle_buffer_size", "prefetch_size",
         "num_parallel_map_calls", "num_parallel_batches", "use_display_name", "include_source_id", "mask_type",
     )  # fmt: skip
+    section.value("name")
     section.only("input_type", 1, "records are tf.train.Examples")
     section.only("sample_1_of_n_examples", 1, "all records are read")
     label_map = section.required("label_map_path")
