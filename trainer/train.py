@@ -138,6 +138,7 @@ def accompany(cluster: Cluster, train_dir: str, options: argparse.Namespace) -> 
 
 def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: float) -> int:
     steps = inputs.experiment.steps
+    runtime.suit_images(*inputs.experiment.task["model"]["input_size"][:2])
     with Progress(steps, silent=cluster.role != CHIEF) as progress:
         progress.phase("loading TensorFlow")
         # Modules, model and graphs are made to stay: to look again and again for garbage among them takes a tenth of the start.
