@@ -95,8 +95,9 @@ def error_message(answer: requests.Response, code: int) -> str:
     return str(error["message"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """One for each file: what the tests of another one leave behind is not in it."""
     cloud = LocalCloud(tmp_path_factory.mktemp("local-cloud") / "home")
     try:
         yield cloud
