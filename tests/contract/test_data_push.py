@@ -70,6 +70,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
+def told(folder: Path, module: str) -> Path:
+    """A folder for PYTHONPATH where the trainer's module is a program that prints its arguments and the fetched files."""
+    stub = folder / "stub/trainer"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("")
+    (stub / f"{module}.py").write_text(
+        "import json, os, pathlib, sys\n"
+        "root = pathlib.Path(os.environ['GCS_ROOT'])\n"
+        "print(json.dumps([sys.argv[1:], sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file())]))\n"
+    )
+    return stub.parent
+
+
 def test_only_what_is_missing_is_sent(local_cloud: LocalCloud, bucket: Path, dataset: Path) -> None:
     place = f"gs://{BUCKET}/one/data"
     first = push(local_cloud, dataset, place)
@@ -159,16 +172,9 @@ def test_export_fetches_the_last_checkpoint_and_what_belongs_to_it(local_cloud: 
     }
     for name, content in files.items():
         local_cloud.upload(BUCKET, f"exported/{name}", content)
-    stub = tmp_path / "stub/trainer"
-    stub.mkdir(parents=True)
-    (stub / "__init__.py").write_text("")
-    (stub / "export.py").write_text(
-        "import json, os, pathlib, sys\n"
-        "root = pathlib.Path(os.environ['GCS_ROOT'])\n"
-        "print(json.dumps([sys.argv[1:], sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file())]))\n"
-    )
+    stub = told(tmp_path, "export")
     uri = f"gs://{BUCKET}/exported/train/r"
-    process = start(local_cloud, uri, tmp_path / "model", group="export", cwd=tmp_path, PYTHONPATH=str(stub.parent))
+    process = start(local_cloud, uri, tmp_path / "model", group="export", cwd=tmp_path, PYTHONPATH=str(stub))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     given, fetched = json.loads(out)
@@ -186,18 +192,11 @@ def test_predict_fetches_a_model_with_its_folders_and_images(local_cloud: LocalC
     for name in ("saved_model.pb", "assets/label_map.pbtxt", "variables/variables.index"):
         local_cloud.upload(BUCKET, f"served/model/{name}", b"x")
     local_cloud.upload(BUCKET, "served/one.jpg", b"x")
-    stub = tmp_path / "stub/trainer"
-    stub.mkdir(parents=True)
-    (stub / "__init__.py").write_text("")
-    (stub / "predict.py").write_text(
-        "import os, pathlib, sys\n"
-        "root = pathlib.Path(os.environ['GCS_ROOT'])\n"
-        "print(sys.argv[1:], sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()))\n"
-    )
+    stub = told(tmp_path, "predict")
     image = f"gs://{BUCKET}/served/one.jpg"
-    process = start(local_cloud, model, image, group="predict", cwd=tmp_path, PYTHONPATH=str(stub.parent))
+    process = start(local_cloud, model, image, group="predict", cwd=tmp_path, PYTHONPATH=str(stub))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     served = [f"{BUCKET}/served/{name}" for name in ("model/assets/label_map.pbtxt", "model/saved_model.pb")]
     wanted = [*served, f"{BUCKET}/served/model/variables/variables.index", f"{BUCKET}/served/one.jpg"]
-    assert out.strip() == f"{[model, image]} {wanted}"
+    assert json.loads(out) == [[model, image], wanted]
