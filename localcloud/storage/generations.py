@@ -18,16 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from localcloud.database import Database, register_schema
-from localcloud.storage.stored import COLUMNS, StoredObject, from_row, values_of
+from localcloud.storage.stored import COLUMNS, SCHEMA, StoredObject, from_row, values_of
 
 register_schema(
-    """
+    f"""
     CREATE TABLE IF NOT EXISTS generations (
-        bucket TEXT NOT NULL, name TEXT NOT NULL,
-        generation INTEGER NOT NULL, metageneration INTEGER NOT NULL,
-        size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        created INTEGER NOT NULL, updated INTEGER NOT NULL,
-        md5 TEXT, crc32c TEXT, metadata TEXT NOT NULL,
+        {SCHEMA},
         deleted INTEGER NOT NULL,
         PRIMARY KEY (bucket, name, generation)
     ) WITHOUT ROWID;

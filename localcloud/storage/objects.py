@@ -24,16 +24,12 @@ from localcloud.storage.digests import Digests, digest_file
 from localcloud.storage.generations import Generations
 from localcloud.storage.listing import has_objects
 from localcloud.storage.names import object_fault
-from localcloud.storage.stored import COLUMNS, StoredObject, from_row, values_of
+from localcloud.storage.stored import COLUMNS, SCHEMA, StoredObject, from_row, values_of
 
 register_schema(
-    """
+    f"""
     CREATE TABLE IF NOT EXISTS objects (
-        bucket TEXT NOT NULL, name TEXT NOT NULL,
-        generation INTEGER NOT NULL, metageneration INTEGER NOT NULL,
-        size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        created INTEGER NOT NULL, updated INTEGER NOT NULL,
-        md5 TEXT, crc32c TEXT, metadata TEXT NOT NULL,
+        {SCHEMA},
         PRIMARY KEY (bucket, name)
     ) WITHOUT ROWID;
     """

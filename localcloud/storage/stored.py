@@ -28,6 +28,14 @@ class StoredObject:
 
 
 COLUMNS = tuple(each.name for each in fields(StoredObject))
+SCHEMA = """
+        bucket TEXT NOT NULL, name TEXT NOT NULL,
+        generation INTEGER NOT NULL, metageneration INTEGER NOT NULL,
+        size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        created INTEGER NOT NULL, updated INTEGER NOT NULL,
+        md5 TEXT, crc32c TEXT, metadata TEXT NOT NULL
+"""
+"""The columns' types, of all but `deleted`, which only a noncurrent generation has."""
 
 
 def from_row(row: Any) -> StoredObject:
