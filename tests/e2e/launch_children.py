@@ -1,7 +1,8 @@
 """Launchers by the hundred: each a process of its own that can be killed, forked from one that has imported the launcher.
 
-Reads lines {"id", "run", "outputs"} and writes, for each, {"id", "pid"}, then {"id", "job"} or {"id", "error"} by the launcher
-itself (nothing if it is killed before), and {"id", "status"} when it has ended.
+Reads lines {"id", "run", "outputs"} and writes, for each, {"id", "started"}, then {"id", "job"} or {"id", "error"} by the
+launcher itself (nothing if it is killed before), and {"id", "status"} when it has ended. A line {"kill"} kills the launcher of
+that id, if it still runs: only here, where its end is waited for, is it known whose its pid is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gc
 import json
 import os
 import select
+import signal
 import sys
 from typing import Any
 
@@ -45,6 +47,10 @@ def main() -> None:
             open_ = bool(chunk)
             *lines, unread = (unread + chunk).split(b"\n")
             for order in map(json.loads, lines):
+                if "kill" in order:
+                    for pid in [pid for pid, number in running.items() if number == order["kill"]]:
+                        os.kill(pid, signal.SIGKILL)
+                    continue
                 pid = os.fork()
                 if pid == 0:
                     try:
@@ -52,7 +58,7 @@ def main() -> None:
                     finally:
                         os._exit(0)
                 running[pid] = order["id"]
-                tell(id=order["id"], pid=pid)
+                tell(id=order["id"], started=True)
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:

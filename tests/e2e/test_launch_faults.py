@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import queue
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -83,25 +81,28 @@ class Launchers:
 
     def forked(self, run: str, kill_after: float | None) -> tuple[str | None, str]:
         """Launches; the job's name, if it was told, and what else was said. Killed after so many seconds."""
-        assert self._process.stdin
-        with self._lock:
-            number = next(self._ids)
-            told = self._told[number] = queue.Queue()
-            self._process.stdin.write(json.dumps({"id": number, "run": run, "outputs": self._stage.outputs}) + "\n")
-            self._process.stdin.flush()
-        pid, job, said = told.get(timeout=120)["pid"], None, ""
+        number, job, said = next(self._ids), None, ""
+        told = self._told[number] = queue.Queue()
+        self._order(id=number, run=run, outputs=self._stage.outputs)
+        assert told.get(timeout=120)["started"]
         until = None if kill_after is None else time.monotonic() + kill_after
         while True:
             try:
                 news = told.get(timeout=300 if until is None else max(0.0, until - time.monotonic()))
             except queue.Empty:
                 assert until is not None, f"the launcher of {run} hangs"
-                os.kill(pid, signal.SIGKILL)  # its parent tells its end before the pid can be another's
+                self._order(kill=number)
                 until = None
                 continue
             job, said = news.get("job", job), news.get("error", said)
             if "status" in news:
                 return job, said
+
+    def _order(self, **order: Any) -> None:
+        assert self._process.stdin
+        with self._lock:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
 
     def command(self, run: str, kill_after: float | None) -> tuple[str | None, str]:
         """The same with `odcloud train`."""
