@@ -4,7 +4,8 @@ A record is open from the moment it is written, which only one launcher can do (
 that was made or the error that kept it from being made. Its holder renews it before every create call that it sends later than
 FRESH seconds after the last write. Another launcher takes an open record over, under its generation, when the holder
 
-- is known to be gone (a process of this very machine and boot) and SETTLE seconds have passed, or
+- is known to be gone (a process of this very machine and boot), for SETTLE seconds or, as no create call is sent later than
+  that, FRESH + SETTLE seconds after the last write, or
 - has not renewed it for LEASE seconds, which is longer than FRESH and any time a sent request stays under way.
 
 A holder that lost its record finds out when it renews it, and creates nothing.
@@ -85,18 +86,45 @@ class Record:
         """Whether its holder may still send a create call on it."""
         return self.written is not None and clock() - self.written < FRESH
 
-    def patience(self) -> float:
-        """Seconds that must have passed since its last write before it may be taken over."""
+    def gone(self) -> bool:
+        """Whether its holder is known to have ended: a process of this very machine and boot."""
         holder = self.content.get("launcher", {})
         if not holder.get("machine") or holder["machine"] != _machine():
-            return LEASE
+            return False
         try:
             os.kill(int(holder["pid"]), 0)
         except ProcessLookupError:
-            return SETTLE
+            return True
         except (PermissionError, KeyError, ValueError, TypeError):
             pass
-        return LEASE
+        return False
+
+
+class Watch:
+    """Another's open record, looked at again and again until it may be taken over. `name`: the record's that was looked at."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._generation = 0
+        self._since = 0.0
+        self._gone_since: float | None = None
+
+    def reason(self, record: Record, date: datetime | None) -> str:
+        """Why it is not to be touched yet; "" when it may be taken over. `date`: the time now by the service's own clock."""
+        now = clock()
+        if (self.name, self._generation) != (record.name, record.generation):
+            self.name, self._generation, self._since, self._gone_since = record.name, record.generation, now, None
+        passed = max(now - self._since, age(record, date))
+        if not record.gone():
+            return "" if passed > LEASE else f"another launcher ({record.host}) is launching this run"
+        if self._gone_since is None:
+            self._gone_since = now
+        if now - self._gone_since > SETTLE or passed > FRESH + SETTLE:
+            return ""
+        return (
+            f"the last launcher of this run ended before it knew what became of its create call, which may still be under "
+            f"way for {SETTLE:.0f} s"
+        )
 
 
 def listed(session: Session, prefix: str) -> Iterator[tuple[dict[str, Any], re.Match[str]]]:

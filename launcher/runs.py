@@ -104,26 +104,23 @@ class _Launch:
         self._sent = False  # whether a create call went out whose answer is not known
 
     def launch(self, new_run: bool) -> Launched:
-        awaited: Record | None = None
-        since = 0.0
+        watch = records.Watch()
         while True:
             last = None if new_run else records.newest(self._session, self._job.run, self._job.kind)
-            if last and (found := self._there(last, awaited)):
+            if last and (found := self._there(last, watch.name == last.name)):
                 return Launched(found, adopted=True)
             self._regions |= set(last.content.get("regions", ())) if last and last.open else set()
             reason = ""
             jobs = [] if new_run else self._jobs()
             active = _active(jobs)
             if active and vertex.state(active[0]) != vertex.CANCELLING:
-                if last and last.open and vertex.launch(active[0]) == last.launch and not self._must_wait(last, 0.0):
+                if last and last.open and vertex.launch(active[0]) == last.launch and not self._reason(watch, last):
                     self._settle(last, job=active[0]["name"])  # its launcher is gone
                 return Launched(active[0], adopted=True)
             if active:
                 reason = f"job {vertex.number(active[0])} of this run is being cancelled"
             elif last and last.open:
-                if not awaited or (awaited.name, awaited.generation) != (last.name, last.generation):
-                    awaited, since = last, records.clock()
-                reason = self._must_wait(last, records.clock() - since)
+                reason = self._reason(watch, last)
             if not reason:
                 record = self._hold(last)
                 if record is None and new_run:
@@ -136,7 +133,7 @@ class _Launch:
                 reason = "another launcher is launching this run"
             self._wait(reason)
 
-    def _there(self, last: Record, awaited: Record | None) -> dict[str, Any] | None:
+    def _there(self, last: Record, awaited: bool) -> dict[str, Any] | None:
         """The job of the run's last record, if it is active, or if its launch was under way when this one began."""
         if last.job:
             try:
@@ -144,20 +141,12 @@ class _Launch:
             except UserError:  # deleted
                 return None
             going = vertex.state(found) not in {*vertex.ENDED, vertex.CANCELLING}
-            return found if going or (awaited and awaited.name == last.name) else None
+            return found if going or awaited else None
         return None
 
-    def _must_wait(self, record: Record, watched: float) -> str:
+    def _reason(self, watch: records.Watch, record: Record) -> str:
         """Why another's open record is not to be touched yet; "" when it may be taken over."""
-        passed, patience = max(watched, records.age(record, self._session.google.date)), record.patience()
-        if passed > patience:
-            return ""
-        if patience == records.SETTLE:
-            return (
-                f"the last launcher of this run ended before it knew what became of its create call, which may still be under "
-                f"way for {patience:.0f} s"
-            )
-        return f"another launcher ({record.host}) is launching this run"
+        return watch.reason(record, self._session.google.date)
 
     def _hold(self, last: Record | None) -> Record | None:
         """A record of one's own: the last one, if that is open, or the next; None when somebody else was quicker."""

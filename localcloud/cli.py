@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     start = commands.add_parser("start", help="start the local cloud in the background")
-    start.add_argument("--port", type=_port, help=f"the port to serve on (default: {DEFAULT_PORT}, else the next free one)")
+    start.add_argument(
+        "--port", type=_port, help=f"the port to serve on (default: the last time's, else {DEFAULT_PORT} or the next free one)"
+    )
     start.add_argument("--foreground", action="store_true", help="serve in this terminal until Ctrl-C")
     start.set_defaults(run=_start)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from localcloud.errors import LocalCloudError
 
@@ -84,6 +85,13 @@ class Home:
             raise LocalCloudError(
                 f"{self.path}: the state folder cannot be made: {error.strerror}; set ODCLOUD_HOME"
             ) from error
+
+    def last_port(self) -> int | None:
+        """The port of the server that was started last, by the credentials that it wrote: where its clients still look."""
+        try:
+            return urlsplit(json.loads(self.credentials_file.read_text())["token_url"]).port
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
     def token(self) -> str:
         return self.token_file.read_text().strip()

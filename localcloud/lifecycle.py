@@ -24,9 +24,13 @@ LOCK_SECONDS = 2.0  # longer than anyone holds the lock just to see whether it i
 PORTS_TRIED = 100
 
 
-def bind(port: int | None) -> socket.socket:
-    """A listening loopback socket: on `port`, or (None) on the default port or the next free one. Raises LocalCloudError."""
-    candidates = [port] if port is not None else range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED)
+def bind(port: int | None, before: int | None = None) -> socket.socket:
+    """A listening loopback socket: on `port`, or (None) on the port `before`, the default one or the next that is free.
+
+    Raises LocalCloudError.
+    """
+    usual = [*filter(None, [before]), *range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED)]
+    candidates = [port] if port is not None else usual
     for candidate in candidates:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,7 +55,7 @@ def run(home: Home, port: int | None, announce: Callable[[str], None]) -> None:
     """Serves in this process until it is told to end. Raises LocalCloudError when a server already lives on this home."""
     if (running := home.running()) is not None:
         raise LocalCloudError(f"the local cloud is already running at {running.url} (pid {running.pid})")
-    listener = bind(port)
+    listener = bind(port, home.last_port())
     home.prepare()
     announce(f"http://{HOST}:{listener.getsockname()[1]}")
     _serve(home, listener)
@@ -61,7 +65,7 @@ def start(home: Home, port: int | None) -> tuple[Running, bool]:
     """Starts a detached server and waits until it answers. The bool is False when one was running already."""
     if home.locked() and (other := _wait_for_other(home)) is not None:
         return other, False
-    listener = bind(port)
+    listener = bind(port, home.last_port())
     home.prepare()
     log = home.log_file.open("ab")
     log_start = log.tell()

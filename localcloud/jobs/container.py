@@ -33,6 +33,7 @@ JOB_LABEL = "odcloud.job"
 REPLICA_LABEL = "odcloud.replica"
 MOUNT = "/gcs"  # where Vertex AI shows a job its buckets
 TIMEOUT = 20  # seconds for an answer of the engine
+START_TIMEOUT = 300  # and for a container to be made or started, on a busy machine
 # As a shell says it: the program (here: the image or its command) cannot be started.
 CANNOT_START = 126
 
@@ -212,7 +213,7 @@ def hold(wanted: dict[str, Any], limits: Limits, folder: Path) -> int:
     """Run a container to its end; its exit code. SIGTERM is handed on to it.
 
     That it ran out of memory, or was killed since its disk would be full, is noted in `folder`."""
-    client = docker.from_env(timeout=TIMEOUT)
+    client = docker.from_env(timeout=START_TIMEOUT)
     stop = threading.Event()
     wanted = {**wanted, **resources(limits, client.info())}
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -241,7 +242,7 @@ def hold(wanted: dict[str, Any], limits: Limits, folder: Path) -> int:
 
 def _hand_on(stop: threading.Event, container: str) -> None:
     stop.wait()
-    client = docker.from_env(timeout=TIMEOUT)  # of its own: the other one is busy with the output
+    client = docker.from_env(timeout=START_TIMEOUT)  # of its own: the other one is busy with the output
     with contextlib.suppress(APIError):  # it may have ended meanwhile
         client.api.kill(container, "SIGTERM")
 

@@ -68,7 +68,7 @@ def test_train_evaluate_and_control(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             stage.environment = redirected(stage.environment, address, proxy)
             stage.run("train", "--config", "job.yaml", "--run", "object_detection_1511000000", check=True)
             stage.run("eval", "--run", "object_detection_1511000000", check=True)
-            stage.behave(steps=1000)
+            stage.behave(steps=3000)
             stage.run("train", "--config", "job.yaml", "--run", "object_detection_1511000001", "--detach", check=True)
             for command in ("list", "show object_detection_1511000001", "logs object_detection_1511000001"):
                 stage.run("jobs", *command.split(), check=True)

@@ -18,7 +18,7 @@ BASE_IMAGE = os.environ.get("ODCLOUD_TEST_BASE_IMAGE") or "python:3.11-slim-book
 def engine() -> Any:
     """The engine at $DOCKER_HOST or at the usual socket. In continuous integration there must be one."""
     try:
-        client = docker.from_env()
+        client = docker.from_env(timeout=600)  # a machine may be busy
         client.ping()
         return client
     except (DockerException, OSError) as error:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 LOSE_ANSWER, LOSE_REQUEST, RESET = "lose the answer", "lose the request", "reset the connection while answering"
-DELAY = 3.0
+DELAY = 1.5
 """Seconds after which a request is carried out that its client has given up, for a trouble of this value."""
 Trouble = str | int | float
 """One of the above, an HTTP status to answer with, or DELAY."""

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from free_port import free_port
 from packed import sdist
 
 from infra.outputs import StackOutputs
@@ -91,9 +91,7 @@ class Stage:
             "trainingInput: {masterType: standard, workerType: standard, workerCount: 2,"
             " parameterServerType: standard, parameterServerCount: 1}\n"
         )
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.run("local", "start", "--port", str(self.port), check=True)
         told = json.loads(self.run("local", "env", "--format", "json", check=True).stdout)
         self.environment.update(told)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from free_port import free_port
 
 from infra.outputs import StackOutputs
 from localcloud.pulumi_provider.install import install
@@ -73,10 +73,7 @@ class Project:
         return done.stdout
 
     def start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.localcloud("start", "--port", str(port))
+        self.localcloud("start", "--port", str(free_port()))
         self.environment |= json.loads(self.localcloud("env", "--format", "json"))
 
     def pulumi(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -20,13 +19,14 @@ from typing import Any
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
+from free_port import free_port
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from test_localcloud_jobs import sdist
 
 BUCKET = "runs-bucket"
 PACKAGE = f"gs://{BUCKET}/packages/probe-0.1.tar.gz"
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-PATIENCE = 60_000  # milliseconds: only ends a test that would hang
+PATIENCE = 180_000  # milliseconds: only ends a test that would hang
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PROGRAM = """
 import json, os, pathlib, sys, time
@@ -52,6 +52,9 @@ tell("evaluated", step=100, metrics={"AP": 0.5, "AP50": 0.75})
 """
 
 
+expect.set_options(timeout=PATIENCE)
+
+
 def chromium() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
@@ -65,9 +68,7 @@ class Cloud:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.command("start", "--port", str(port))
         self.session = requests.Session()
@@ -159,17 +160,17 @@ def test_a_run_is_started_and_watched_to_its_end_and_another_cancelled(cloud: Cl
     watched = cloud.train("watched", end="go/watched")
     with visit(browser, cloud) as page:
         row = page.get_by_role("row", name="watched")
-        expect(row).to_contain_text("running", timeout=PATIENCE)
+        expect(row).to_contain_text("running")
         expect(row).to_contain_text("1 chief · 1 worker")
         page.evaluate("window.same = true")
         row.get_by_role("link").click()
         summary = page.locator(".summary")
-        expect(summary).to_contain_text("step 50 of 100", timeout=PATIENCE)
+        expect(summary).to_contain_text("step 50 of 100")
         expect(summary).to_contain_text("running")
         page.evaluate("window.same = true")
         page.get_by_text("The request as sent").click()
         cloud.put("go/watched", b"")
-        expect(summary).to_contain_text("succeeded", timeout=PATIENCE)
+        expect(summary).to_contain_text("succeeded")
         expect(summary).to_contain_text("step 100 of 100")
         assert page.evaluate("window.same"), "the page was kept up to date, not loaded again"
         expect(page.locator("details#request")).to_have_attribute("open", "")
@@ -196,7 +197,7 @@ def test_a_run_is_started_and_watched_to_its_end_and_another_cancelled(cloud: Cl
 
         started = again(page, cloud)
         expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"watched_\d{10}"))
-        expect(summary).to_contain_text("succeeded", timeout=PATIENCE)
+        expect(summary).to_contain_text("succeeded")
         expect(summary).to_contain_text("step 100 of 100")
         page.goto(f"{cloud.url}/ui/jobs/{watched}")
         expect(summary).to_contain_text("succeeded")
@@ -206,14 +207,14 @@ def test_a_run_is_started_and_watched_to_its_end_and_another_cancelled(cloud: Cl
         page.get_by_role("link", name="cancelled").click()
         jobs = [cancelled]
         for _ in range(2):  # the second is started through the page
-            expect(summary).to_contain_text("step 50 of 100", timeout=PATIENCE)
+            expect(summary).to_contain_text("step 50 of 100")
             assert page.get_by_text("Run again…").count() == 0
             page.get_by_text("Cancel…").click()
             page.get_by_role("button", name="Cancel this job").click()
             page.wait_for_url(f"{cloud.url}/ui/jobs/{jobs[-1]}")
-            expect(summary).to_contain_text("cancelled", timeout=PATIENCE)
+            expect(summary).to_contain_text("cancelled")
             jobs.append(again(page, cloud))
-        expect(summary).to_contain_text("running", timeout=PATIENCE)
+        expect(summary).to_contain_text("running")
         form = {"mark": page.locator("[name=mark]").first.input_value(), "now": "1763930000"}
         refused = page.request.post(f"{page.url}/again", form=form, headers={"Origin": cloud.url})
         assert refused.status == 400 and "when it has ended" in refused.text()
@@ -276,11 +277,11 @@ def test_a_page_says_when_it_is_no_longer_kept_up_to_date(cloud: Cloud, browser:
     page.wait_for_url(f"{cloud.url}/")
     status = page.locator("#connection")
     page.route(f"{cloud.url}/", lambda route: route.abort())
-    expect(status).to_have_text("The local cloud does not answer; trying again.", timeout=PATIENCE)
+    expect(status).to_have_text("The local cloud does not answer; trying again.")
     page.unroute_all()
-    expect(status).to_have_text("", timeout=PATIENCE)
+    expect(status).to_have_text("")
     context.clear_cookies()
-    expect(status).to_have_text("No longer signed in: run odcloud open.", timeout=PATIENCE)
+    expect(status).to_have_text("No longer signed in: run odcloud open.")
     expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")  # what was seen stays
     context.close()
 
@@ -306,14 +307,14 @@ def test_by_keyboard_alone(cloud: Cloud, browser: Browser) -> None:
         tab_to("by keyboard")
         page.keyboard.press("Enter")
         page.wait_for_url(f"{cloud.url}/ui/jobs/{job}")
-        expect(page.locator(".summary")).to_contain_text("step 50 of 100", timeout=PATIENCE)
+        expect(page.locator(".summary")).to_contain_text("step 50 of 100")
         tab_to("Cancel…")
         page.wait_for_timeout(2500)  # the page changes beneath it
         assert page.evaluate("document.activeElement.textContent") == "Cancel…"
         page.keyboard.press("Enter")
         tab_to("Cancel this job")
         page.keyboard.press("Enter")
-        expect(page.locator(".summary")).to_contain_text("cancelled", timeout=PATIENCE)
+        expect(page.locator(".summary")).to_contain_text("cancelled")
     assert cloud.state(job) == "JOB_STATE_CANCELLED"
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IN_CLOUD = 'eval "$(.venv/bin/odcloud local env)"; '
 BY_HAND_STEPS = 12  # num_steps of the trainings by hand: the commands are the README's, only the training is short
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def environment(clone: Path) -> dict[str, str]:
@@ -35,7 +35,7 @@ def environment(clone: Path) -> dict[str, str]:
     return env | {"PATH": os.pathsep.join([str(tools), *path])}
 
 
-def shell(clone: Path, script: str, timeout: float = 1500) -> str:
+def shell(clone: Path, script: str, timeout: float = 3000) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=clone,
@@ -70,7 +70,7 @@ def interrupted_demo(clone: Path, said: str) -> str:
     else:
         raise AssertionError(f"make demo never said {said!r}:\n{''.join(seen[-40:])}")
     os.killpg(demo.pid, signal.SIGINT)
-    output = demo.communicate(timeout=300)[0]
+    output = demo.communicate(timeout=900)[0]
     assert demo.returncode != 0
     return output
 
@@ -99,8 +99,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+def wait_until(condition: Callable[[], bool], seconds: float = 900) -> None:
+    """The limit only ends a test that would hang."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
         if condition():
             return
         time.sleep(0.5)
@@ -167,24 +169,24 @@ def test_demo_trains_a_real_detector(clone: Path) -> None:
 
 def test_killed_replicas_come_back_and_training_goes_on(clone: Path) -> None:
     """Chief, worker and parameter server are killed and restarted; each time training goes on from the last checkpoint."""
-    short_training(clone, steps=700)
+    short_training(clone, steps=400)
     launch = "odcloud train --config examples/digits/job.yaml --run killed --detach --format json 2>/dev/null"
     shell(clone, f"make setup; .venv/bin/odcloud local start; {IN_CLOUD} odcloud data digits digits; pulumi up --yes")
     job = json.loads(shell(clone, f"{IN_CLOUD} {launch}"))["job"]
     # A checkpoint counts from when this file names it.
     wait_until(lambda: any((clone / ".odcloud/buckets").glob("*/train/killed/checkpoint")))
     kill_replica(job, "workerpool0-0")
-    wait_until(lambda: len(resumptions(clone, job)) == 1)
+    wait_until(lambda: len(resumptions(clone, job)) >= 1)
     kill_replica(job, "workerpool1-1")
     kill_replica(job, "workerpool2-0")
-    wait_until(lambda: len(resumptions(clone, job)) == 2)
+    wait_until(lambda: len(resumptions(clone, job)) >= 2)
     shell(clone, f"{IN_CLOUD} odcloud jobs wait {job}")
     shown = json.loads(shell(clone, f"{IN_CLOUD} odcloud jobs show {job} --format json"))
     restarts = {replica["name"]: replica["restarts"] for replica in shown["replicas"]}
     assert restarts == {"chief": 1, "worker-0": 0, "worker-1": 1, "ps-0": 1}
     assert {replica["exitCode"] for replica in shown["replicas"]} == {0}
     assert min(resumptions(clone, job)) > 0
-    assert "step 700/700" in shell(clone, f"{IN_CLOUD} odcloud jobs logs {job}")
+    assert "step 400/400" in shell(clone, f"{IN_CLOUD} odcloud jobs logs {job}")
 
 
 def test_demo_again_at_once_and_down(clone: Path) -> None:

@@ -14,7 +14,7 @@ from stack_project import ROOT, Project, running
 
 from trainer.data.__main__ import main as data_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 from containers import BASE_IMAGE, container_pool, engine, labelled
+from free_port import free_port
 from test_localcloud_jobs import PARENT, LocalCloud, until
 
 from trainer.data.__main__ import main as data_command
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["--base-image", BASE_IMAGE, "--format", "json"]
-WAIT_SECONDS = 400  # a machine may be busy
+WAIT_SECONDS = 900  # a machine may be busy
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +158,7 @@ def registry(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     if not program:
         why = "docker-registry is not installed (tools/ci/docker_engine.sh does that)"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     config = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(folder / "data")}}, "http": {"addr": address}}
     (folder / "config.yml").write_text(json.dumps(config))
     with (folder / "log").open("wb") as log:

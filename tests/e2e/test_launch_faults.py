@@ -148,6 +148,7 @@ def endless() -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_thousand_launches_make_a_thousand_jobs(stage: Stage) -> None:
     session = stage.session()
     session.google.upload(BUCKET, "packages/1/endless-1.tar.gz", endless(), "application/gzip", if_generation=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from free_port import free_port
 from launcher_stage import BUCKET, Stage
 
 from launcher.prices import listed
@@ -165,9 +165,7 @@ def test_tensorboard_shows_events_as_they_come(stage: Stage, tmp_path: Path) -> 
         writer.flush()
 
     log(1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with stage.start("tensorboard", "--run", "drawn", "--port", str(port), XDG_CACHE_HOME=str(tmp_path)) as board:
         try:
             assert _points(port, 1)

@@ -133,7 +133,7 @@ def test_a_job_that_a_killed_launcher_made_is_found_after_its_end(stage: Stage, 
     stage.run("jobs", "wait", first.job["name"].rpartition("/")[2], check=True)
     path = stage.folder / ".odcloud/buckets/stage/runs/short/train-1.json"
     content = json.loads(path.read_text())
-    content["launcher"]["pid"] = 2**22 - 1  # nobody's
+    content["launcher"]["pid"] = 2**22 + 1  # nobody's
     path.write_text(json.dumps({**content, "job": None}))
     monkeypatch.setattr(records, "SETTLE", 1.0)
     again = launched(stage, "short", [])
@@ -242,7 +242,7 @@ def test_a_launcher_killed_in_another_region_is_followed_by_one_that_looks_there
     path = stage.folder / ".odcloud/buckets/stage/runs/orphan/train-1.json"
     content = json.loads(path.read_text())
     assert content["regions"] == ["us-central1"]
-    content["launcher"]["pid"] = 2**22 - 1  # nobody's
+    content["launcher"]["pid"] = 2**22 + 1  # nobody's
     path.write_text(json.dumps({**content, "job": None}))
     again = json.loads(stage.run(*launch, check=True, **elsewhere.overrides()).stdout)
     assert again["job"] == told["job"]

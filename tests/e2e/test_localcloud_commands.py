@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from free_port import free_port
 from google.oauth2.credentials import Credentials
 from googleapiclient.discovery import build_from_document
 from googleapiclient.http import MediaFileUpload
@@ -96,7 +97,7 @@ def command_line(process: psutil.Process) -> list[str]:
 def test_start_status_env_stop(user: User) -> None:
     assert user.json("status")["running"] is False
     assert "not running" in user.error("env") and "odcloud local start" in user.error("env")
-    started = user.json("start")
+    started = user.json("start", "--port", str(free_port()))
     assert started["home"] == str(user.home)
     assert requests.get(f"{started['url']}/healthz", timeout=60).ok
     again = user.run("start")
@@ -114,7 +115,7 @@ def test_start_status_env_stop(user: User) -> None:
 
 def test_ports(user: User, tmp_path: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         port = taken.getsockname()[1]
         message = user.error("start", "--port", str(port))
@@ -209,7 +210,7 @@ def test_an_upload_goes_on_after_a_kill(user: User) -> None:
     """Of a resumable upload no acknowledged chunk is lost when the server is killed, nor the object at its end."""
     content = os.urandom(1_000_000)
     step = 262_144
-    started = user.json("start")
+    started = user.json("start", "--port", str(free_port()))
     session = user.session()
     at = f"{started['url']}/upload/storage/v1/b/resumed/o?uploadType=resumable&name=big&ifGenerationMatch=0"
     session.post(f"{started['url']}/storage/v1/b?project=odcloud-local", json={"name": "resumed"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import packed
 import psutil
 import pytest
+from free_port import free_port
 from google.oauth2.credentials import Credentials
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
@@ -44,9 +44,7 @@ class LocalCloud:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def command(self, *arguments: str) -> dict[str, Any]:
         environment = {**os.environ, "ODCLOUD_HOME": str(self.home), "ODCLOUD_SECRET": "of the server", "PYTHONPATH": ""}
@@ -128,6 +126,21 @@ class LocalCloud:
             except psutil.Error:
                 continue
         return found
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def command_line(process: psutil.Process) -> str:
+    """Empty when the process has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def number(name: str) -> str:
@@ -292,7 +305,7 @@ def test_a_cancelled_job_leaves_no_process_even_of_those_that_will_not_listen(cl
     )
     name = cloud.create([leave], [STUBBORN])
     until(lambda: cloud.texts(name, "workerpool0-0") and cloud.texts(name, "workerpool1-0"))
-    assert "sleep" in [process.name() for process in cloud.processes(name)]
+    assert any(command_line(process).startswith("sleep ") for process in cloud.processes(name))
     assert cloud.jobs.cancel(name=name, body={}).execute() == {}
     assert cloud.get(name)["state"] in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
     job = cloud.wait(name)
@@ -379,8 +392,9 @@ def test_a_killed_server_finds_its_replicas_again(cloud: LocalCloud) -> None:
     end = cloud.home / "end"
     wait = f"import pathlib, time\nwhile not pathlib.Path({str(end)!r}).exists(): time.sleep(0.05)\n"
     short, raising = cloud.create([wait + "print('over')"]), cloud.create([wait + "raise SystemExit(7)"])
-    for name in (running, short, raising):
+    for name in (short, raising):
         cloud.wait(name, "JOB_STATE_RUNNING")
+    until(lambda: cloud.texts(running, "workerpool0-0") and cloud.texts(running, "workerpool1-0"))
     before = {process.pid for process in cloud.processes(running)}
     cloud.kill()
     end.touch()
@@ -412,11 +426,11 @@ def test_a_server_killed_while_packages_are_installed(cloud: LocalCloud) -> None
     body = {"displayName": "probe", "jobSpec": {"workerPoolSpecs": [pool]}}
     name = cloud.jobs.create(parent=PARENT, body=body).execute()["name"]
     installers = until(
-        lambda: [process for process in cloud.processes(name, "packages") if "setup.py" in str(process.cmdline())]
+        lambda: [process for process in cloud.processes(name, "packages") if "setup.py" in command_line(process)]
     )
     cloud.kill()
     cloud.start()
-    assert not [process for process in installers if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not any(map(alive, installers))
     assert cloud.wait(name)["state"] == "JOB_STATE_SUCCEEDED"
     assert cloud.texts(name, "workerpool0-0") == ["slow"]
 

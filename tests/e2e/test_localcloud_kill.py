@@ -107,7 +107,7 @@ def test_no_acknowledged_write_is_lost(cloud: LocalCloud) -> None:
         for thread in threads:
             thread.start()
         acknowledged = sum(map(len, writer.kept.values()))
-        until(lambda before=acknowledged: sum(map(len, writer.kept.values())) > before + 20)
+        until(lambda before=acknowledged: sum(map(len, writer.kept.values())) > before + 20 and all(writer.kept.values()))
         time.sleep(random.random())
         cloud.kill()
         for thread in threads:

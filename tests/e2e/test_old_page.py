@@ -130,7 +130,7 @@ def test_a_name_is_used_once(shell: Shell) -> None:
     assert f"odcloud: error: job {name} exists already" in other.stderr and "409" in other.stderr
 
     shell.succeed(f"odcloud ml-engine jobs cancel {name}")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while state(shell, name) != "CANCELLED":
         assert time.monotonic() < deadline
         time.sleep(0.2)

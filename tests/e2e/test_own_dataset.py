@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from free_port import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "own"
@@ -33,10 +33,7 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("CLOUDSDK_", "GOOGLE_", "PULUMI_", "ODCLOUD_"))}
         path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
         self.environment = {**kept, "PATH": path, "ODCLOUD_HOME": str(root / ".odcloud"), "PYTHONPATH": str(root)}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.shell(f"odcloud local start --port {port}")
+        self.shell(f"odcloud local start --port {free_port()}")
         self.environment |= json.loads(self.shell("odcloud local env --format json"))
 
     @property

@@ -373,10 +373,12 @@ def stopped(project: Project, number: signal.Signals, moment: str, *arguments: s
         said += line
         if moment in line:
             break
+    else:
+        raise AssertionError(f"pulumi {' '.join(arguments)} never said {moment!r}:\n{said[-4000:]}")
     helpers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     said += process.communicate()[0]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while project.provider_processes() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert project.provider_processes() == []

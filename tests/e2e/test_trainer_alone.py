@@ -15,7 +15,7 @@ import pytest
 from trainer.data.__main__ import main as data_command
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 400  # a machine may be busy
+WAIT_SECONDS = 900  # a machine may be busy
 STEPS = 100_000  # more than a test waits for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * WAIT_SECONDS)]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from free_port import free_port
 
 from trainer.data.__main__ import main as data_command
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 400  # a machine may be busy
+WAIT_SECONDS = 900  # a machine may be busy
 REPLICAS = {"chief": 1, "worker": 2, "ps": 1}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * WAIT_SECONDS)]
@@ -46,17 +46,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()
-
-
 class Job:
     """The replicas of one job, as the local cloud would run them."""
 
@@ -71,8 +60,7 @@ class Job:
 
     def start(self, steps: int, spoil: tuple[str, str] = ("", "")) -> None:
         self.config.write_text(config(self.data, steps).replace(*spoil) if any(spoil) else config(self.data, steps))
-        ports = iter(free_ports(sum(REPLICAS.values())))
-        self.cluster = {role: [f"127.0.0.1:{next(ports)}" for _ in range(count)] for role, count in REPLICAS.items()}
+        self.cluster = {role: [f"127.0.0.1:{free_port()}" for _ in range(count)] for role, count in REPLICAS.items()}
         self.number += 1
         for role, count in REPLICAS.items():
             for index in range(count):
@@ -99,8 +87,9 @@ class Job:
         return self.folder / f"{role}-{index}-{self.number}.log"
 
     def lines(self, role: str = "chief", index: int = 0) -> list[dict[str, object]]:
-        text = self.log(role, index).read_text()
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+        # The last line may be half there, even half a letter.
+        lines = self.log(role, index).read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
     def kill(self, role: str, index: int = 0) -> None:
         process = self.processes[role, index]
@@ -125,7 +114,7 @@ class Job:
             pytest.fail(self.tails())
 
     def tails(self) -> str:
-        return "\n".join(f"{name}: {self.log(*name).read_text()[-2000:]}" for name in self.processes)
+        return "\n".join(f"{name}: {self.log(*name).read_text(errors='replace')[-2000:]}" for name in self.processes)
 
     def end(self) -> None:
         for process in self.processes.values():
@@ -165,24 +154,25 @@ def test_a_trained_directory_has_nothing_left_to_do(job: Job) -> None:
 
 
 def test_a_killed_worker_comes_back_and_training_goes_on(job: Job) -> None:
-    job.start(steps=320)
+    job.start(steps=220)
     job.wait_for_step(60)
     assert any(str(line["message"]).startswith("resuming from step 20 ") for line in job.lines())
     job.kill("worker", 1)
     job.start_replica("worker", 1)
-    assert_done(job, 320)
+    assert_done(job, 220)
 
 
-@pytest.mark.parametrize(("role", "before", "steps"), [("ps", 320, 620), ("chief", 620, 920)])
+@pytest.mark.parametrize(("role", "before", "steps"), [("ps", 220, 320), ("chief", 320, 420)])
 def test_training_resumes_from_the_checkpoint_after_a_kill(job: Job, role: str, before: int, steps: int) -> None:
     job.start(steps=steps)
-    job.wait_for_step(before + 40)
+    job.wait_for_step(before + 1)  # which is told at once, and has no checkpoint yet
     job.kill(role)
     job.start_replica(role, 0)
     assert_done(job, steps)
     resumed = [str(line["message"]) for line in job.lines() if str(line["message"]).startswith("resuming from step")]
-    assert len(resumed) == 2, resumed
-    assert all(int(message.split()[3]) >= before for message in resumed)
+    steps_resumed = [int(message.split()[3]) for message in resumed]
+    assert len(resumed) >= 2 and steps_resumed[0] == before, resumed  # a busy machine may lose a connection once more
+    assert steps_resumed == sorted(steps_resumed), resumed
 
 
 def test_what_training_left_can_be_evaluated(job: Job) -> None:
@@ -206,16 +196,16 @@ def test_what_training_left_can_be_evaluated(job: Job) -> None:
     )
     assert result.returncode == 0, result.stderr
     line, further = (json.loads(line) for line in result.stdout.splitlines()[-2:])
-    assert "920: seen: AP " in further["message"]
+    assert "420: seen: AP " in further["message"]
     written = json.loads((job.folder / "eval/seen/metrics.json").read_text())
     assert further["metrics"] == written["metrics"] and written["images"] == 16
     written = json.loads((job.folder / "eval/metrics.json").read_text())
-    assert line["step"] == written["step"] == 920
+    assert line["step"] == written["step"] == 420
     assert line["metrics"] == written["metrics"]
     assert 0 <= written["metrics"]["AP50"] <= 1
     assert set(written["per_class"]) == {str(digit) for digit in range(10)}
     assert written["images"] == 8
-    assert written["history"] == [{"step": 920, "metrics": written["metrics"]}]
+    assert written["history"] == [{"step": 420, "metrics": written["metrics"]}]
     assert (job.folder / "eval/detections.png").read_bytes().startswith(b"\x89PNG")
     drawn = json.loads((job.folder / "eval/detections.json").read_text())
     assert len(drawn) == 8

@@ -14,7 +14,7 @@ from trainer.config.__main__ import main as config_command
 from trainer.data.__main__ import main as data_command
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 400  # a machine may be busy
+WAIT_SECONDS = 900  # a machine may be busy
 
 # As `python -m trainer.train` does, but with a checkpoint every second, not every twenty.
 TRAIN = """
@@ -70,7 +70,8 @@ def test_an_evaluation_beside_a_training_ends_it(tmp_path: Path) -> None:
     assert 0 < ended["step"] < 100_000
     assert (tmp_path / "train" / f"ckpt-{ended['step']}.index").exists()
     history = json.loads((tmp_path / "eval/metrics.json").read_text())["history"]
-    assert len(history) == 2
+    *before, last = (entry["metrics"]["AP"] for entry in history)
+    assert before and last <= max(before)
     further = json.loads((tmp_path / "eval/seen/metrics.json").read_text())
     assert [entry["step"] for entry in further["history"]] == [entry["step"] for entry in history] and further["images"] == 4
     assert "asked training to stop" in evaluated

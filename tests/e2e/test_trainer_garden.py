@@ -41,7 +41,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_example_becomes_the_model_that_it_describes() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.credentials import write_file
 from localcloud.database import Database
 from localcloud.env import environment, render
 from localcloud.home import Home, Running, find_home
@@ -45,6 +46,17 @@ def test_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
     home.prepare()
     assert home.token() == token and len(token) >= 32
     assert home.token_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_port_of_the_last_time_is_known_by_the_credentials(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    assert home.last_port() is None
+    write_file(home, "http://127.0.0.1:9999")
+    assert home.last_port() == 9999
+    for broken in ("{half", "[]", "{}", '{"token_url": "http://127.0.0.1:none/"}'):
+        home.credentials_file.write_text(broken)
+        assert home.last_port() is None
 
 
 def test_environment_survives_a_shell(tmp_path: Path) -> None:
