@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway
+from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway, Trouble
 from launcher_stage import Stage
 
 from launcher import jobfile, records, resolve, runs, vertex
@@ -42,22 +42,37 @@ def gateway(stage: Stage) -> Iterator[Gateway]:
         server.shutdown()
 
 
-@pytest.mark.parametrize(
-    ("run", "troubles"),
-    [
-        ("answer-lost", [LOSE_ANSWER]),
-        ("request-lost", [LOSE_REQUEST]),
-        ("unavailable", [503, 500]),
-        ("busy", [429]),
-        ("all", [503, LOSE_REQUEST, LOSE_ANSWER]),
-    ],
-)
-def test_a_create_call_in_trouble_makes_one_job(stage: Stage, gateway: Gateway, run: str, troubles: list[str | int]) -> None:
-    gateway.where, gateway.troubles = ("POST", "/customJobs"), list(troubles)
-    done = stage.run(
-        "train", "--config", "job.yaml", "--run", run, "--detach", "--format", "json", check=True, **gateway.overrides()
-    )
-    assert not gateway.troubles
+TROUBLES: dict[str, list[Trouble]] = {
+    "answer-lost": [LOSE_ANSWER],
+    "request-lost": [LOSE_REQUEST],
+    "unavailable": [503, 500],
+    "busy": [429],
+    "all": [503, LOSE_REQUEST, LOSE_ANSWER],
+}
+
+
+@pytest.fixture(scope="module")
+def troubled(stage: Stage) -> dict[str, tuple[subprocess.CompletedProcess[str], list[Trouble]]]:
+    """A launch for each of TROUBLES, all at once, for most of them is waiting: its end, and the troubles it did not meet."""
+
+    def launch(run: str) -> tuple[subprocess.CompletedProcess[str], list[Trouble]]:
+        with Gateway(stage.port) as way:
+            threading.Thread(target=way.serve_forever, args=(0.01,), daemon=True).start()
+            way.where, way.troubles = ("POST", "/customJobs"), list(TROUBLES[run])
+            arguments = ("train", "--config", "job.yaml", "--run", run, "--detach", "--format", "json")
+            done = stage.run(*arguments, **way.overrides())
+            way.shutdown()
+            return done, way.troubles
+
+    with ThreadPoolExecutor(len(TROUBLES)) as pool:
+        return dict(zip(TROUBLES, pool.map(launch, TROUBLES), strict=True))
+
+
+@pytest.mark.parametrize("run", TROUBLES)
+def test_a_create_call_in_trouble_makes_one_job(stage: Stage, troubled: dict[str, Any], run: str) -> None:
+    done, troubles_left = troubled[run]
+    assert done.returncode == 0, done.stderr
+    assert not troubles_left
     told = json.loads(done.stdout)
     assert told["run"] == run
     made = stage.session().jobs(display_name=run)

@@ -39,7 +39,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,
         )
 
     def succeed(self, text: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -322,6 +322,10 @@ def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
     job = waiting(outputs)
     ended, running = (project.call("POST", f"v1/{PARENT}/customJobs", job)["name"] for _ in range(2))
     project.call("POST", f"v1/{ended}:cancel", {})
+    deadline = time.monotonic() + 120
+    while project.call("GET", f"v1/{ended}")["state"] != "JOB_STATE_CANCELLED":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
     # A stack of which Pulumi has lost the state leaves everything behind, and each thing is named with what removes it.
     project.succeed("stack", "rm", "--yes", "--force", "--preserve-config")

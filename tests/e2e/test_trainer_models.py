@@ -47,7 +47,7 @@ for path in paths:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_each_sample_trains_and_detects(tmp_path: Path) -> None:
     assert len(SAMPLES) == 4
     assert data_command(["digits", str(tmp_path), "--train-images=4", "--test-images=2", "--shards=1"]) == 0

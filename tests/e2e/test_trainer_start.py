@@ -90,7 +90,7 @@ print(json.dumps(made))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_training_begins_from_each_kind_of_checkpoint(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
