@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from trainer import watchdog
 from trainer.watchdog import Watchdog, answers, explodes
 
 SERVER = """
@@ -68,12 +69,28 @@ def test_it_names_the_replica_and_gives_up(
         assert f"no answer from worker 1 ({gone})" in said and "worker 0" not in said
 
 
-def test_while_steps_come_it_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+class Clock:
+    """In the place of the module `time`: a clock that is set, and counts how often another thread looked at it."""
+
+    def __init__(self) -> None:
+        self.now, self.looks = 0.0, 0
+
+    def monotonic(self) -> float:
+        now = self.now
+        self.looks += threading.current_thread() is not threading.main_thread()
+        return now
+
+
+def test_while_steps_come_it_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    monkeypatch.setattr(watchdog, "time", clock)
     reasons: list[str] = []
-    with Watchdog(1.0, {}, reasons.append) as dog:
-        for _ in range(30):
+    with Watchdog(0.2, {}, reasons.append) as dog:
+        for _ in range(8):
             dog.step()
-            time.sleep(0.05)
+            clock.now += 0.15
+            before = clock.looks
+            wait(lambda before=before: clock.looks > before + 1)  # the first one may have begun before the clock was set
     assert not reasons and not capsys.readouterr().out
 
 
