@@ -188,6 +188,10 @@ class Google:
         root: str = described(service)["rootUrl"]
         return f"https://{self.region}-aiplatform.googleapis.com/" if service == "aiplatform" else root
 
+    def is_google(self, service: str) -> bool:
+        """Whether a service is Google's own, and not one that stands in for it."""
+        return self.base_url(service).removesuffix("/").endswith(".googleapis.com")
+
     def call(
         self,
         method_id: str,

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from launcher import vertex, watch
+from launcher import oldapi, place, vertex, watch
 from launcher.errors import UserError
 from launcher.logs import Entry, Reader, clean, moment
 from launcher.logs import since as log_since
 from launcher.screen import screen
-from launcher.session import Session, connect
+from launcher.session import Session
 from launcher.view import View, duration
 
 
 def show_list(stack: str | None, form: str) -> int:
     """The stack's jobs that odcloud launched, the newest first."""
-    found = [job for job in connect(stack).jobs_everywhere() if vertex.run(job)]
+    found = [job for job in place.session(stack).jobs_everywhere() if vertex.run(job)]
     if form == "json":
         print(json.dumps([_row(job) for job in found], indent=2))
         return 0
@@ -55,8 +55,8 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
 
 def show(text: str, stack: str | None, form: str) -> int:
     """One job with its replicas."""
-    session, job = _found(text, stack)
-    view = watch.snapshot(session, job)
+    session, job, old = oldapi.find(place.session(stack), text)
+    view = (oldapi if old else watch).snapshot(session, job)
     if form == "json":
         print(json.dumps(view.facts(), indent=2))
         return 0
@@ -80,10 +80,14 @@ def show(text: str, stack: str | None, form: str) -> int:
 
 
 def _found(text: str, stack: str | None) -> tuple[Session, dict[str, Any]]:
-    """A job, and the session of the region that it is in."""
-    session = connect(stack)
-    job = session.find(text)
-    return session.of(job), job
+    """A custom job, and the session of the region that it is in. Raises UserError."""
+    session, job, old = oldapi.find(place.session(stack), text)
+    if old:
+        raise UserError(
+            f"job {text} was made through ML Engine's own API: `odcloud jobs show {text}` shows it; for its log and its end "
+            f"there are `gcloud ai-platform jobs stream-logs {text}` and `gcloud ai-platform jobs cancel {text}`"
+        )
+    return session, job
 
 
 def logs(text: str, replica: str | None, follow: bool, since: str | None, stack: str | None, form: str) -> int:
@@ -154,7 +158,7 @@ def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
 
 def delete(texts: Sequence[str], stack: str | None, form: str) -> int:
     """Deletes jobs that have ended: all of those named, or none. Raises UserError when one is active."""
-    session = connect(stack)
+    session = place.session(stack)
     found = {vertex.number(job): job for job in (session.find(text) for text in texts)}
     active = [number for number, job in found.items() if vertex.state(job) not in vertex.ENDED]
     if active:

@@ -40,6 +40,9 @@ local cloud is in [old-page-transcript.md](old-page-transcript.md).
 - Local packages are uploaded to `gs://BUCKET/packages/CONTENT-HASH/`, and not again while they are there. BUCKET is
   `--staging-bucket`, else that of `--job-dir`, else that of a package given as `gs://…`, else the stack's. `--package-path`
   builds a source distribution first.
+- `--format` takes `json`, `yaml` and `value(FIELD,…)`, so that a script may go on asking for
+  `describe JOB --format 'value(state)'`; gcloud's other forms and `--filter` are refused. States are Vertex AI's:
+  `PENDING` where ML Engine said `PREPARING`.
 - A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still
   under way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/job-1.json`.
 - Whatever is not what it was is said as a warning. Overrule it with explicit flags (`--master-machine-type`,

@@ -17,6 +17,7 @@ from launcher.place import Place
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_SAKE = "Taken for gcloud's sake; changes nothing."
 
 
 class _Submit(click.Command):
@@ -77,9 +78,23 @@ class _Tier(click.ParamType):
         return tier
 
 
+class _Form(click.ParamType):
+    """A form of the result, in gcloud's words"""
+
+    name = "FORM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from launcher import shape
+
+        if value not in shape.WORDS and shape.keys(str(value)) is None:
+            self.fail(f"{value!r} is none of text, json, yaml and value(FIELD,…), for example value(state)", param, ctx)
+        return str(value)
+
+
 def _places(function: _Function) -> _Function:
     for option in (
         click.option("--stack", metavar="NAME", help="The Pulumi stack to ask for what flags and environment do not say."),
+        click.option("--verbosity", metavar="LEVEL", expose_value=False, help=_SAKE),
         click.option("-q", "--quiet", is_flag=True, expose_value=False, help="Taken for gcloud's sake; nothing is ever asked."),
         click.option("--region", metavar="REGION", help="Where the jobs run, for example us-central1."),
         click.option("--project", metavar="PROJECT", help="The Google Cloud project; by default as for gcloud."),
@@ -88,7 +103,7 @@ def _places(function: _Function) -> _Function:
     return function
 
 
-_format = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the result.")
+_format = click.option("--format", "form", type=_Form(), default="text", help="text, json, yaml or value(FIELD,…).")
 
 
 @click.group(context_settings=CONTEXT)
@@ -156,6 +171,7 @@ def submit() -> None:
     default="vertex",
     help="Whose request to print; ml-engine only with --dry-run.",
 )
+@_format
 @click.option("--dry-run", is_flag=True, help="Print the request's body as JSON; upload and send nothing.")
 @click.option("--executor-image-uri", metavar="IMAGE", help="The image that runs the packages, instead of the mapping's.")
 @click.option("--keep-retired", is_flag=True, help="Ask for withdrawn accelerators all the same, for Google to judge.")
@@ -188,6 +204,7 @@ def training(ctx: click.Context, /, **given: Any) -> int:
             engine=given["engine"],
             dry_run=given["dry_run"],
             stream_logs=given["stream_logs"],
+            form=given["form"],
         )
     )
 
@@ -250,6 +267,8 @@ def cancel(name: str, project: str | None, region: str | None, stack: str | None
 @jobs.command("stream-logs")
 @click.argument("name", metavar="JOB")
 @_places
+@click.option("--polling-interval", type=click.IntRange(min=1), expose_value=False, metavar="N", help=_SAKE)
+@click.option("--allow-multiline-logs", is_flag=True, expose_value=False, help=_SAKE)
 def stream_logs(name: str, project: str | None, region: str | None, stack: str | None) -> int:
     """Show a job's log until it ends; the exit code tells its result."""
     return mlengine_jobs.stream_logs(Place.of(project, region, (), stack), name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher import jobcheck, mlengine, packages, records, runs, vertex, watch
+from launcher import jobcheck, mlengine, packages, records, runs, shape, vertex, watch
 from launcher.errors import UserError
 from launcher.google import GoogleError
 from launcher.job import ProgramJob
@@ -43,6 +43,7 @@ class Submission:
     engine: str = "vertex"
     dry_run: bool = False
     stream_logs: bool = False
+    form: str = "text"
 
 
 def submit(given: Submission) -> int:
@@ -96,6 +97,8 @@ def submit(given: Submission) -> int:
         if isinstance(package, packages.Local) and packages.upload(session.google, package):
             _say(f"uploaded {package.name} to {package.uri}")
     _require_bucket(session)
+    uploaded = {one.uri for one in found if isinstance(one, packages.Local)}
+    packages.require(session.google, [uri for uri in old["trainingInput"].get("packageUris", ()) if uri not in uploaded])
     launched = _launch(session, job)
     return _submitted(session, launched, given)
 
@@ -169,15 +172,15 @@ def _submitted(session: Session, launched: runs.Launched, given: Submission) -> 
         "or continue streaming the logs with the command\n\n"
         f"  $ {given.command} jobs stream-logs {given.name}\n"
     )
-    print(f"jobId: {given.name}\nstate: {state}", flush=True)
+    shape.write({"jobId": given.name, "state": state}, "yaml" if given.form == "text" else given.form)
     return 0
 
 
 def show_list(place: Place, form: str, limit: int | None) -> int:
     """The jobs that odcloud launched, the newest first."""
     found = [job for job in place.session(bucket=False).jobs() if vertex.run(job)][:limit]
-    if form == "json":
-        print(json.dumps([_resource(job) for job in found], indent=2))
+    if form != "text":
+        shape.write([_resource(job) for job in found], form)
         return 0
     rows = [("JOB_ID", "STATUS", "CREATED")]
     rows += [(str(job["displayName"]), vertex.state(job), str(job["createTime"])[:19]) for job in found]
@@ -192,14 +195,7 @@ def describe(place: Place, name: str, form: str) -> int:
     session = place.session(bucket=False)
     view = watch.snapshot(session, session.find(name))
     found = {**_resource(view.job), "replicas": view.facts()["replicas"]}
-    if form == "json":
-        print(json.dumps(found, indent=2))
-        return 0
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.default_flow_style, yaml.width = False, 4096
-    yaml.dump(found, sys.stdout)
+    shape.write(found, "yaml" if form == "text" else form)
     return 0
 
 

@@ -66,6 +66,8 @@ def check(names: Iterable[str]) -> list[str]:
         if name.startswith("gs://"):
             if not re.fullmatch(r"gs://[^/\s]+/\S+", name):
                 raise UserError(f"--packages {name}: must be gs://BUCKET/OBJECT")
+        elif "://" in name:
+            raise UserError(f"--packages {name}: must be a file of this machine or gs://BUCKET/OBJECT")
         elif not Path(name).is_file():
             raise UserError(f"--packages {name}: no such file; build it first, for example with `python setup.py sdist`")
         checked.append(name)
@@ -99,6 +101,22 @@ def upload(google: Google, package: Local) -> bool:
             ) from error
         raise
     return True
+
+
+def require(google: Google, uris: Iterable[str]) -> None:
+    """Raises UserError for a gs:// package that is not there: the job would learn it only once its machines are paid for.
+
+    One that this account may not see is left to the job's account. Raises GoogleError.
+    """
+    for uri in uris:
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        try:
+            google.call("storage.objects.get", bucket=bucket, object=name)
+        except GoogleError as error:
+            if error.status == 404:
+                raise UserError(f"the package {uri} does not exist; upload it, or name a file of this machine") from error
+            if error.status not in (401, 403):
+                raise
 
 
 def staged(session: Session, file: JobFile) -> tuple[JobFile, list[Local]]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import sys
 import webbrowser
 
-from launcher import mlengine, vertex
-from launcher.errors import UserError
-from launcher.google import Google, GoogleError, override_name
-from launcher.place import Place
-from launcher.session import Session, connect
+from launcher import oldapi, place, vertex
+from launcher.google import Google
+from launcher.session import Session
 from launcher.transport import Transport
 
 CONSOLE = "https://console.cloud.google.com/vertex-ai"
@@ -20,8 +17,10 @@ CONSOLE = "https://console.cloud.google.com/vertex-ai"
 
 def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     """The command; returns its exit code."""
-    session = _session(stack)
-    session, number = _found(session, job) if job else (session, None)
+    session, number = place.session(stack), None
+    if job:
+        session, found, _ = oldapi.find(session, job)
+        number = vertex.number(found)
     address = url(session, number)
     if address is None:
         print(session.google.base_url("aiplatform"))
@@ -34,45 +33,9 @@ def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     return 0
 
 
-def _session(stack: str | None) -> Session:
-    """The stack's session; without any stack that of the service that stands in for Google's, whose jobs may have none."""
-    try:
-        return connect(stack)
-    except UserError:
-        if stack or not os.environ.get(override_name("aiplatform")):
-            raise
-        return Place.of(None, None, (), None).session(bucket=False)
-
-
-def _found(session: Session, job: str) -> tuple[Session, str]:
-    """The session of a job's region, and what its page is called after: its number, or the jobId of a job of ML Engine.
-
-    Google's own ML Engine is gone; what stands in for it is asked when no custom job is meant. Raises UserError, GoogleError.
-    """
-    try:
-        found = session.find(job)
-        return session.of(found), vertex.number(found)
-    except UserError as error:
-        if not mlengine.is_name(job):
-            raise
-        if _is_google(session.google, "ml"):
-            raise UserError(f"{error}; a job of ML Engine, which ended training on 2025-01-31, has no page any more") from None
-        try:
-            session.google.call("ml.projects.jobs.get", name=f"projects/{session.outputs.project}/jobs/{job}")
-        except GoogleError as missing:
-            if missing.status not in (404, 501):
-                raise
-            raise error from None
-        return session, job
-
-
-def _is_google(google: Google, service: str) -> bool:
-    return google.base_url(service).removesuffix("/").endswith(".googleapis.com")
-
-
 def url(session: Session, number: str | None) -> str | None:
     """The page of a job, or of all: in Google's console, or by the service that stands in for Vertex AI; None: it has none."""
-    if not _is_google(session.google, "aiplatform"):
+    if not session.google.is_google("aiplatform"):
         return _link(session.google, number)
     outputs = session.outputs
     if number is None:

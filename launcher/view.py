@@ -64,9 +64,10 @@ class Note(NamedTuple):
 class View:
     """A job as it is now. Feed it with `update` and `absorb`; both return what changed."""
 
-    def __init__(self, job: Mapping[str, Any]) -> None:
+    def __init__(self, job: Mapping[str, Any], tasks: Iterable[str] | None = None) -> None:
+        """`tasks`: the replicas as its log entries name them; by default those of a custom job's pools."""
         self.job = job
-        self.replicas = {task: Replica(task) for task in vertex.tasks(job)}
+        self.replicas = {task: Replica(task) for task in (vertex.tasks(job) if tasks is None else tasks)}
         self.progress: Progress | None = None
         self.metrics: dict[str, float] | None = None
 

@@ -21,6 +21,7 @@ class Shell:
     """A shell in the research folder, with what `odcloud local env` gives and the page's own variables."""
 
     def __init__(self, stage: Stage, folder: Path) -> None:
+        self.stage = stage
         self.folder = old_page.research(folder)
         self.buckets = stage.folder / ".odcloud" / "buckets"
         self.environment = {
@@ -151,6 +152,52 @@ def test_a_program_that_fails_ends_the_stream_with_1(shell: Shell) -> None:
     assert done.returncode == 1
     assert "ValueError: the boxes have no corners" in done.stdout
     assert "FAILED" in done.stderr
+    name, format_ = f"broken_{os.getpid()}", "--format='value(jobId,state,labels.odcloud-kind,nothing)'"
+    assert shell.succeed(f"odcloud ml-engine jobs describe {name} {format_}").stdout == f"{name}\tFAILED\tjob\t\n"
+    assert f"{name}\tFAILED" in shell.succeed(f"odcloud ml-engine jobs list {format_}").stdout
+    assert shell.succeed(f"odcloud ml-engine jobs stream-logs {name} --polling-interval 5 || true").stdout == done.stdout
+
+
+def test_a_job_of_the_old_service_itself_is_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `gcloud ai-platform jobs submit training` makes on a local cloud is shown by `odcloud jobs show`, with no stack."""
+    shell.package("cornerless", "raise ValueError('the boxes have no corners')\n")
+    request = shell.succeed(
+        "odcloud ml-engine jobs submit training uploads --package-path apart/cornerless --module-name cornerless.run "
+        f"--staging-bucket {BUCKET} --region us-central1 --format=json"
+    )
+    assert json.loads(request.stdout)["jobId"] == "uploads"
+    (package,) = (shell.buckets / BUCKET / "packages").glob("*/cornerless-0.0.0.tar.gz")
+    uri = f"gs://{BUCKET}/{package.relative_to(shell.buckets / BUCKET)}"
+    training = {"packageUris": [uri], "pythonModule": "cornerless.run", "region": "us-central1"}
+    for variable, value in shell.stage.environment.items():
+        monkeypatch.setenv(variable, value)
+    shell.stage.session().google.call(
+        "ml.projects.jobs.create", parent="projects/odcloud-local", body={"jobId": "by_gcloud", "trainingInput": training}
+    )
+    deadline = time.monotonic() + 180
+    while (shown := json.loads(shell.succeed("odcloud jobs show by_gcloud --format json").stdout))["state"] != "FAILED":
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+    assert "the boxes have no corners" in shown["error"]["message"]
+    text = shell.succeed("odcloud jobs show by_gcloud").stdout
+    assert "by_gcloud" in text and "FAILED" in text
+    for verb in ("logs", "wait", "cancel"):
+        refused = shell.run(f"odcloud jobs {verb} by_gcloud")
+        assert refused.returncode == 2 and "gcloud ai-platform jobs stream-logs by_gcloud" in refused.stderr
+    absent = shell.run("odcloud jobs show by_nobody")
+    assert absent.returncode == 2 and "no job has the number, run id or name 'by_nobody'" in absent.stderr
+
+
+def test_a_package_that_is_not_there(shell: Shell) -> None:
+    done = shell.run(
+        f"odcloud ml-engine jobs submit training no_package --packages gs://{BUCKET}/p.tar.gz --module-name p.run "
+        "--region us-central1"
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        f"odcloud: error: the package gs://{BUCKET}/p.tar.gz does not exist; upload it"
+    )
+    assert "no_package" not in shell.succeed("odcloud ml-engine jobs list").stdout
 
 
 def test_a_bucket_that_is_not_there(shell: Shell) -> None:

@@ -10,7 +10,7 @@ import pytest
 from test_launcher_view import job, life, line
 
 from infra.outputs import StackOutputs
-from launcher import inputs, jobs, page, resubmit, vertex, watch
+from launcher import inputs, jobs, oldapi, page, resubmit, shape, vertex, watch
 from launcher.errors import UserError
 from launcher.google import Google, document, override_name
 from launcher.logs import since
@@ -165,3 +165,33 @@ def test_what_a_job_reads() -> None:
     image = {"imageUri": "i", "args": ["--pipeline_config_path=gs://b/d"]}
     pools = [{"pythonPackageSpec": python}, {}, {"containerSpec": image}, {"containerSpec": {"imageUri": "i"}}]
     assert inputs.uris({"jobSpec": {"workerPoolSpecs": pools}}) == ["gs://b/p", "gs://b/q", "gs://b/c", "gs://b/d"]
+
+
+def test_a_job_of_the_old_service_is_shown_by_its_log() -> None:
+    ended = {
+        "jobId": "old_1",
+        "state": "FAILED",
+        "createTime": "2026-01-01T00:00:00Z",
+        "errorMessage": "The replica master 0 …",
+    }
+    found = oldapi.described(ended, "p")
+    assert (vertex.number(found), vertex.state(found), found["error"]) == (
+        "old_1",
+        "FAILED",
+        {"message": "The replica master 0 …"},
+    )
+    assert "endTime" not in found and "startTime" not in found
+    names = ["ps-replica-0", "worker-replica-10", "service", "worker-replica-2", "master-replica-0"]
+    ordered = ["master-replica-0", "worker-replica-2", "worker-replica-10", "ps-replica-0", "service"]
+    assert sorted(names, key=oldapi._place) == ordered
+
+
+@pytest.mark.parametrize("form", ["value()", "value(a b)", "value(a", "table(a)", "csv", "value(a,)", "value(a..b)"])
+def test_forms_that_are_none(form: str) -> None:
+    assert form not in shape.WORDS and shape.keys(form) is None
+
+
+def test_values_are_printed_as_gcloud_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
+    resource = {"jobId": "a", "labels": {"x": "1", "y": "2"}, "uris": ["b", "c"], "state": None}
+    shape.write([resource, {"jobId": "d"}], "value(jobId, labels, labels.y, uris, state)")
+    assert capsys.readouterr().out == "a\tx=1;y=2\t2\tb;c\t\nd\t\t\t\t\n"
