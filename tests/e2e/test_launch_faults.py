@@ -28,6 +28,7 @@ from packed import sdist
 from launcher import vertex
 
 LAUNCHES, COMMANDS, AT_ONCE, SEED = 1000, 60, 32, 7
+STORM = 10.0  # seconds that a storm lasts at most: the last launches alone would take minutes for their hundred requests
 PATIENCE = 8  # times that a launch is started again after an error or a kill
 
 
@@ -38,11 +39,15 @@ class Weather:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._count = itertools.count()
+        self._calm_at = 0.0
         self.met: Counter[Trouble] = Counter()
 
     def __call__(self, verb: str, path: str) -> Trouble | None:
         with self._lock:
-            if next(self._count) % 1500 > 1400:
+            place = next(self._count) % 1500
+            if place == 1401:
+                self._calm_at = time.monotonic() + STORM
+            if place > 1400 and time.monotonic() < self._calm_at:
                 trouble: Trouble | None = self._random.choice([429, 503, 503, 429, None])
             elif verb == "POST" and path.endswith("/customJobs"):
                 trouble = self._draw(0.16, [LOSE_ANSWER, LOSE_ANSWER, LOSE_ANSWER, LOSE_REQUEST, RESET, DELAY, 503, 429, 500])
