@@ -8,6 +8,7 @@ import sys
 import webbrowser
 
 from launcher import oldapi, place, vertex
+from launcher.errors import UserError
 from launcher.google import Google
 from launcher.session import Session
 from launcher.transport import Transport
@@ -44,16 +45,24 @@ def url(session: Session, number: str | None) -> str | None:
 
 
 def _link(google: Google, number: str | None) -> str | None:
-    """A link that signs the browser in, once; a service that gives such links is asked for one with the access token."""
+    """A link that signs the browser in, once; a service that gives such links is asked for one with the access token.
+
+    None: the service gives none. Raises UserError when nobody answers.
+    """
     headers = {
         "Authorization": f"Bearer {google.access_token()}",
         "Content-Type": "application/json",
         "User-Agent": "odcloud",
     }
     body = json.dumps({"job": number} if number else {}).encode()
+    root = google.base_url("aiplatform")
     try:
-        answer = Transport(timeout=5.0).send("POST", google.base_url("aiplatform") + "_signin", headers, body)
+        answer = Transport(timeout=5.0).send("POST", root + "_signin", headers, body)
         found = json.loads(answer.body)["url"] if answer.status == 200 else None
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+    except OSError as error:
+        raise UserError(
+            f"cannot reach {root}: {error.strerror or error}; check that it is up (the local cloud: odcloud local status)"
+        ) from error
+    except (http.client.HTTPException, ValueError, LookupError, TypeError):
         return None
     return str(found) if found else None

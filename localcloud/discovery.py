@@ -27,6 +27,7 @@ DOCUMENTS = (
     "cloudresourcemanager.v3",
     "serviceusage.v1",
     "artifactregistry.v1",
+    "artifactregistry.v1beta2",  # where gcloud asks for the locations
     "aiplatform.v1",
     "ml.v1",
     "logging.v2",

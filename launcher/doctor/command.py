@@ -71,7 +71,7 @@ def examine(case: Case, groups: Sequence[Mapping[str, Check]] = GROUPS) -> dict[
     """Each check's finding, in order. Without credentials there is nothing to ask."""
     found = {"credentials": carried_out(project.credentials, case)}
     if found["credentials"].state == ERROR:
-        return found | {name: skipped("needs credentials") for group in groups for name in group}
+        return found | {name: skipped("not looked at: the credentials come first") for group in groups for name in group}
 
     def together(group: Mapping[str, Check]) -> dict[str, Finding]:
         return {name: carried_out(check, case) for name, check in group.items()}

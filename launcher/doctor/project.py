@@ -9,6 +9,7 @@ from launcher.errors import UserError
 from launcher.google import GoogleError
 
 SIGN_IN = "gcloud auth application-default login"
+REACH = "check the network, or for the local cloud: odcloud local start"
 
 
 def credentials(case: Case) -> Finding:
@@ -23,7 +24,8 @@ def credentials(case: Case) -> Finding:
             local = "" if source.startswith("App") else ' (for the local cloud: eval "$(odcloud local env)")'
             return error(f"{source}: {failure.message}", SIGN_IN + local)
         if failure.status is None:
-            raise
+            host = "/".join(failure.url.split("/")[:3])
+            return error(f"nobody could be asked: cannot reach {host}: {failure.message}", REACH)
     return ok(f"{source} is accepted")
 
 

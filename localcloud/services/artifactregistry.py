@@ -1,4 +1,4 @@
-"""Artifact Registry: repositories and their policies. They hold no artifacts: the local cloud runs no containers yet."""
+"""Artifact Registry: repositories and their policies. They hold no artifacts: images are in the Docker engine's own store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import Cloud, rfc3339
 from localcloud.database import register_schema
 from localcloud.policies import delete_policy, get_policy, set_policy
+from localcloud.regions import REGIONS
 from localcloud.services.operations import finished
 from localcloud.services.projects import check_project
 
@@ -18,7 +19,7 @@ register_schema("CREATE TABLE IF NOT EXISTS repositories (name TEXT PRIMARY KEY,
 _KIND = "google.devtools.artifactregistry.v1"
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 UPDATABLE = ("description", "labels", "cleanupPolicies", "cleanupPolicyDryRun", "dockerConfig", "vulnerabilityScanningConfig")
-LOCATIONS = ("us-central1", "us", "europe", "asia")
+LOCATIONS = (*sorted(REGIONS), "us", "europe", "asia")
 
 
 @method("artifactregistry.projects.locations.list")

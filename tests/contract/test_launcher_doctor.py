@@ -16,9 +16,9 @@ from discovery_check import check_request, check_response, document, methods
 from test_launcher_requests import _pattern, outputs
 
 from launcher import machines, prices
-from launcher.doctor import project, quota, storage
+from launcher.doctor import command, project, quota, storage
 from launcher.doctor.case import Case, Finding
-from launcher.google import VERSIONS, Google, override_name
+from launcher.google import VERSIONS, Google, GoogleError, override_name
 from launcher.session import Session
 from launcher.transport import Response, Transport
 
@@ -87,6 +87,22 @@ BILLING = "cloudbilling.projects.getBillingInfo"
 QUOTAS = "serviceusage.services.consumerQuotaMetrics.list@v1beta1"
 GPUS = "compute.acceleratorTypes.aggregatedList"
 PROJECT = "cloudresourcemanager.projects.get"
+
+
+def test_nobody_answers(case: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no check could ask is an error, and not a row of checks left out."""
+    made = case({})
+    gone = GoogleError(PROJECT, "http://127.0.0.1:1/v1/x", None, "", "Connection refused", sent=False)
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise gone
+
+    monkeypatch.setattr(made.session.google, "call", refused)
+    found = command.examine(made)
+    assert found["credentials"].state == "error"
+    assert found["credentials"].text == "nobody could be asked: cannot reach http://127.0.0.1:1: Connection refused"
+    assert "odcloud local start" in str(found["credentials"].fix)
+    assert {one.state for name, one in found.items() if name != "credentials"} == {"skipped"}
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,9 @@ def test_repositories(local_cloud: LocalCloud) -> None:
     assert "concurrent" in local_cloud.refusal(409, f"{prefix}.setIamPolicy", request, resource=name)
     asked = {"permissions": ["artifactregistry.repositories.get"]}
     assert local_cloud.call(f"{prefix}.testIamPermissions", asked, resource=name) == asked
-    assert local_cloud.call("artifactregistry.projects.locations.list", name=PROJECT)["locations"]
+    for version in ("v1", "v1beta2"):  # gcloud asks the latter
+        places = local_cloud.call("artifactregistry.projects.locations.list", version=version, name=PROJECT)["locations"]
+        assert {"us-central1", "europe-west4", "us"} <= {place["locationId"] for place in places}
     for repository in (name, f"{parent}/repositories/second"):
         assert local_cloud.call(f"{prefix}.delete", name=repository)["done"] is True
         local_cloud.refusal(404, f"{prefix}.get", name=repository)

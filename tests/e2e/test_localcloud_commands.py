@@ -109,7 +109,9 @@ def test_start_status_env_stop(user: User) -> None:
     assert user.json("stop") == {"stopped": True}
     assert not alive(started["pid"]) and not (user.home / "server.json").exists()
     assert user.json("stop") == {"stopped": False}
-    assert user.json("start")["running"] and user.json("env") == variables  # the shells of yesterday still work
+    restarted = user.run("start")
+    assert restarted.returncode == 0 and "is taken" not in restarted.stdout, restarted
+    assert user.json("env") == variables  # the shells of yesterday still work
     assert "Traceback" not in (user.home / "server.log").read_text()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,16 @@ def test_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.url(session(), "42") == f"{console}/locations/europe-west4/training/42?project=p"
     assert page.url(session(), None) == f"{console}/training/custom-jobs?project=p"
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "t")
-    assert page.url(session(aiplatform="http://127.0.0.1:1/"), "42") is None  # nobody there who has a page
+    with pytest.raises(UserError, match=r"cannot reach http://127.0.0.1:1/: .*odcloud local status"):
+        page.url(session(aiplatform="http://127.0.0.1:1/"), "42")
+
+
+def test_a_service_without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(override_name("aiplatform"), raising=False)
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "t")
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # answers 501 to every POST
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert page.url(session(aiplatform=f"http://127.0.0.1:{server.server_port}/"), "42") is None
 
 
 def test_a_copy_that_grows_is_appended_to_and_any_other_replaced(tmp_path: Path) -> None:

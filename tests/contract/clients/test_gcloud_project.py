@@ -52,8 +52,9 @@ def test_artifacts_repositories(gcloud: Gcloud) -> None:
     gcloud.run(f"gcloud artifacts repositories create {where} --repository-format=docker --description=Images")
     found = gcloud.json(f"artifacts repositories update {where} --update-labels=a=b")
     assert (found["format"], found["description"]) == ("DOCKER", "Images")
-    listed = gcloud.json("artifacts repositories list --location=europe-west4")
-    assert ("Images", {"a": "b"}) in [(each.get("description"), each.get("labels")) for each in listed]
+    for place in ("--location=europe-west4", ""):
+        listed = gcloud.json(f"artifacts repositories list {place}")
+        assert ("Images", {"a": "b"}) in [(each.get("description"), each.get("labels")) for each in listed]
     role = "--member=allAuthenticatedUsers --role=roles/artifactregistry.reader"
     gcloud.run(f"gcloud artifacts repositories add-iam-policy-binding {where} {role}")
     gcloud.run(f"gcloud artifacts repositories delete {where}")
