@@ -14,13 +14,13 @@ from launcher.errors import UserError
 from launcher.logs import Entry, Reader, clean, moment
 from launcher.logs import since as log_since
 from launcher.screen import screen
-from launcher.session import Session
+from launcher.session import Session, connect
 from launcher.view import View, duration
 
 
 def show_list(stack: str | None, form: str) -> int:
     """The stack's jobs that odcloud launched, the newest first."""
-    found = [job for job in place.session(stack).jobs_everywhere() if vertex.run(job)]
+    found = [job for job in connect(stack).jobs_everywhere() if vertex.run(job)]
     if form == "json":
         print(json.dumps([_row(job) for job in found], indent=2))
         return 0
@@ -158,7 +158,7 @@ def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
 
 def delete(texts: Sequence[str], stack: str | None, form: str) -> int:
     """Deletes jobs that have ended: all of those named, or none. Raises UserError when one is active."""
-    session = place.session(stack)
+    session = connect(stack)
     found = {vertex.number(job): job for job in (session.find(text) for text in texts)}
     active = [number for number, job in found.items() if vertex.state(job) not in vertex.ENDED]
     if active:
