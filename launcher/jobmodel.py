@@ -236,7 +236,7 @@ class TrainingInput(_Strict):
     workerCount: Count | None = Field(default=None, description="n workers mean n + 1 training machines.")
     workerConfig: OldReplica | None = None
     parameterServerType: Text | None = None
-    parameterServerCount: Count | None = Field(default=None, description="Best an odd number.")
+    parameterServerCount: Count | None = Field(default=None, description="Any number does: variables are spread by size.")
     parameterServerConfig: OldReplica | None = None
     evaluatorType: Text | None = None
     evaluatorCount: Count | None = None

@@ -41,6 +41,37 @@ def test_check_says_what_is_trained_and_what_is_approximated(config: Path, capsy
     assert [item["line"] for item in found["approximated"]] == [line]
 
 
+def test_a_template_as_pulumi_up_takes_it_is_checked_explained_and_named_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "template.config"
+    path.write_text(EXAMPLE.read_text())
+    assert main(["check", str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].startswith("PATH_TO_BE_CONFIGURED stands for the data's folder")
+    assert main(["explain", str(path)]) == 0
+    edit(path, "batch_size: 8", "batch_size: 0")
+    assert main(["check", str(path)]) == 2
+    assert "PATH_TO_BE" not in capsys.readouterr().err  # only what is wrong
+    with pytest.raises(InputError, match="PATH_TO_BE_CONFIGURED"):  # training needs the folder
+        experiment.read(str(path))
+
+
+def test_what_tensorflow_2_s_samples_say_is_understood(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(
+        config,
+        "num_steps: 1200",
+        "num_steps: 1200\n  fine_tune_checkpoint_version: V2\n  keep_checkpoint_every_n_hours: 1.5\n"
+        "  data_augmentation_options { random_horizontal_flip { keypoint_flip_permutation: 1 keypoint_flip_permutation: 0 } }",
+    )
+    assert main(["check", str(config)]) == 0
+    assert experiment.read(str(config)).keep_every_hours == 1.5
+    edit(config, "fine_tune_checkpoint_version: V2", "fine_tune_checkpoint_version: V9")
+    capsys.readouterr()
+    assert main(["check", str(config)]) == 2
+    assert "fine_tune_checkpoint_version" in capsys.readouterr().err
+
+
 def test_explain_accounts_for_each_field_once(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(config, "num_steps: 1200", "num_steps: 1200\n  sync_replicas: true\n  bias_grad_multiplier: 2")
     text = config.read_text()

@@ -52,6 +52,8 @@ def _check(options: argparse.Namespace) -> int:
         f"{found.path} can be trained: {_NAMES[found.kind]}, {_count(found.classes, 'class', 'classes')}, images of "
         f"{width} × {height}, {found.steps} steps of batch {found.task['train_data']['global_batch_size']}"
     )
+    if reader.PLACEHOLDER in found.text:
+        print(f"{reader.PLACEHOLDER} stands for the data's folder: `pulumi up` puts its address there, else write it yourself")
     if found.approximations:
         print(f"{_count(len(found.approximations), 'field is', 'fields are')} approximated:")
     for note in found.approximations:
@@ -60,7 +62,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _read(path: str) -> experiment.Experiment:
-    found = experiment.read(path)
+    found = experiment.read(path, template=True)
     if garden_yaml.is_yaml(path):  # Model Garden itself knows its fields
         _load_garden().task_config(found)
         _load_garden().optimizer_config(found)
@@ -72,7 +74,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise InputError(
             f"{options.path}: is in Model Garden's form already, which is taken as it is; see odcloud config check"
         )
-    pipeline = reader.parse(reader.read_text(options.path), options.path)
+    pipeline = reader.parse(reader.read_text(options.path), options.path, template=True)
     problem = None
     try:
         experiment.build(pipeline)
@@ -95,7 +97,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     import yaml
 
-    found = experiment.read(options.path)
+    found = experiment.read(options.path, template=True)
     written = _load_garden().experiment_config(found)
     name = "retinanet" if found.kind == "retinanet" else "fasterrcnn_resnetfpn_coco"
     lines = [

@@ -91,11 +91,13 @@ def _distort(option: Section) -> list[Colour]:
 
 def _horizontal(option: Section, _: Section, parser: dict[str, Any]) -> None:
     option.nearly("probability", 0.5, "images are flipped half of the time")
+    option.without_effect("keypoint_flip_permutation")  # boxes are detected, no keypoints
     parser["aug_rand_hflip"] = True
 
 
 def _vertical(option: Section, _: Section, parser: dict[str, Any]) -> None:
     option.nearly("probability", 0.5, "images are flipped half of the time")
+    option.without_effect("keypoint_flip_permutation")  # boxes are detected, no keypoints
     parser["aug_rand_vflip"] = True
 
 

@@ -28,7 +28,7 @@ class Experiment:
     kind: str
     classes: int
     steps: int
-    keep_every_hours: int
+    keep_every_hours: float
     task: dict[str, Any]
     optimizer: dict[str, Any]
     train: Reader
@@ -42,19 +42,19 @@ class Experiment:
     approximations: tuple[Note, ...] = field(default=())
 
 
-def read(path: str) -> Experiment:
-    """Reads the pipeline.config or Model Garden YAML at a local path or gs:// URI.
+def read(path: str, template: bool = False) -> Experiment:
+    """Reads the pipeline.config or Model Garden YAML at a local path or gs:// URI; in a template placeholders may be left.
 
     Raises InputError with every problem found and its line.
     """
-    return parse(reader.read_text(path), path)
+    return parse(reader.read_text(path), path, template)
 
 
-def parse(text: str, path: str) -> Experiment:
+def parse(text: str, path: str, template: bool = False) -> Experiment:
     """The same from a text; `path` names it in errors, and a name in .yaml or .yml means Model Garden's form."""
     if garden_yaml.is_yaml(path):
         return Experiment(path=path, text=text, **garden_yaml.parse(text, path))
-    return build(reader.parse(text, path))
+    return build(reader.parse(text, path, template))
 
 
 def build(pipeline: reader.Pipeline) -> Experiment:
@@ -68,6 +68,8 @@ def build(pipeline: reader.Pipeline) -> Experiment:
     if not readers:
         pipeline.problems.add(root.line("eval_input_reader"), "eval_input_reader { … } is missing")
     eval_readers = [*map(inputs.read_evaluation, readers[:1]), *inputs.read_further(readers[1:])]
+    if root.has("graph_rewriter"):
+        root.refuse("graph_rewriter", "is not supported: leave it out, and quantize the exported model")
     root.report_leftovers()
     pipeline.problems.raise_if_any()
     if settings is None:  # a problem was reported

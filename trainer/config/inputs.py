@@ -44,6 +44,7 @@ def read_training(section: Section) -> Reader:
     """train_input_reader"""
     section.only("shuffle", True, "training data is shuffled")
     section.only("num_epochs", 0, "training ends after train_config.num_steps")
+    section.only("sample_1_of_n_examples", 1, "all records are read")
     reader = _read(section)
     reader.options["shuffle_buffer_size"] = section.positive("shuffle_buffer_size")
     weights = tuple(section.value("sample_from_datasets_weights"))
@@ -59,6 +60,7 @@ def read_evaluation(section: Section) -> Reader:
     if section.value("num_epochs") > 1:
         section.refuse("num_epochs", f"{section.shown('num_epochs')} is not supported: evaluation reads the data once")
     section.without_effect("shuffle", "shuffle_buffer_size")  # scores do not depend on the order
+    section.nearly("sample_1_of_n_examples", 1, "all records are evaluated")
     return _read(section)
 
 
@@ -82,7 +84,6 @@ def _read(section: Section) -> Reader:
     )  # fmt: skip
     section.value("name")
     section.only("input_type", 1, "records are tf.train.Examples")
-    section.only("sample_1_of_n_examples", 1, "all records are read")
     label_map = section.required("label_map_path")
     patterns: list[str] = []
     _, records = section.choice("input_reader", ["tf_record_input_reader"])

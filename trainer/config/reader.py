@@ -38,14 +38,15 @@ def read_text(path: str) -> str:
     except OSError as error:
         raise InputError(f"{path}: the pipeline configuration cannot be read: {error.strerror or error}") from error
     if text is None:
-        raise InputError(f"{path}: no such pipeline configuration; check --pipeline_config_path")
+        raise InputError(f"{path}: no such pipeline configuration")
     return text
 
 
-def parse(text: str, path: str) -> Pipeline:
+def parse(text: str, path: str, template: bool = False) -> Pipeline:
     """Reads the text; `path` only names it in errors.
 
-    Raises InputError when it is not protobuf text, has fields that the API does not know, or placeholders left.
+    Raises InputError when it is not protobuf text, has fields that the API does not know, or, unless it is a template,
+    placeholders left.
     """
     message = pipeline_pb2.TrainEvalPipelineConfig()
     try:
@@ -58,7 +59,8 @@ def parse(text: str, path: str) -> Pipeline:
         raise InputError(f"{path}: not a valid pipeline configuration: its messages are nested too deeply") from error
     problems = Problems(path)
     _find_unknown(root, pipeline_pb2.TrainEvalPipelineConfig.DESCRIPTOR, "", problems)
-    _find_placeholders(root, "", problems)
+    if not template:
+        _find_placeholders(root, "", problems)
     problems.raise_if_any()
     return Pipeline(path, text, Section(message, root, "", problems), problems)
 

@@ -29,7 +29,7 @@ class TrainSettings:
     schedule: rates.Schedule | None
     augmentation: Augmentation
     max_boxes: int
-    keep_every_hours: int
+    keep_every_hours: float
     start: Start | None
     frozen: tuple[str, ...]
 
@@ -48,9 +48,9 @@ def read(section: Section, kind: str, averaged: bool) -> TrainSettings:
 
     averaged: whether evaluation takes the weights' moving averages.
     """
-    steps = section.required("num_steps", "training without an end is not supported")
+    steps = section.required("num_steps", "say when training ends, for example num_steps: 200000")
     if section.has("num_steps") and steps == 0:
-        section.refuse("num_steps", "must be above 0: training without an end is not supported")
+        section.refuse("num_steps", "must be above 0: say when training ends, for example num_steps: 200000")
     cluster = "workers train synchronously where there is no parameter server, else each for itself"
     section.nearly("sync_replicas", False, cluster)
     section.nearly("replicas_to_aggregate", 1, cluster)
@@ -79,7 +79,9 @@ def read(section: Section, kind: str, averaged: bool) -> TrainSettings:
 
 def _start(section: Section) -> Start | None:
     """fine_tune_checkpoint and the fields about it"""
-    section.without_effect("fine_tune_checkpoint_version", "load_all_detection_checkpoint_vars")
+    section.without_effect(
+        "fine_tune_checkpoint_version", "load_all_detection_checkpoint_vars", "run_fine_tune_checkpoint_dummy_computation"
+    )
     detection, kind = section.value("from_detection_checkpoint"), section.value("fine_tune_checkpoint_type")
     if kind and kind not in _PARTS:
         section.refuse("fine_tune_checkpoint_type", f'"{kind}" is not supported; supported: {", ".join(_PARTS)}')

@@ -125,7 +125,7 @@ class Ssd(_message.Message):
     def __init__(self, num_classes: _Optional[int] = ..., image_resizer: _Optional[_Union[ImageResizer, _Mapping]] = ..., feature_extractor: _Optional[_Union[SsdFeatureExtractor, _Mapping]] = ..., box_coder: _Optional[_Union[BoxCoder, _Mapping]] = ..., matcher: _Optional[_Union[Matcher, _Mapping]] = ..., similarity_calculator: _Optional[_Union[RegionSimilarityCalculator, _Mapping]] = ..., box_predictor: _Optional[_Union[BoxPredictor, _Mapping]] = ..., anchor_generator: _Optional[_Union[AnchorGenerator, _Mapping]] = ..., post_processing: _Optional[_Union[PostProcessing, _Mapping]] = ..., normalize_loss_by_num_matches: _Optional[bool] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., encode_background_as_zeros: _Optional[bool] = ..., negative_class_weight: _Optional[float] = ..., normalize_loc_loss_by_codesize: _Optional[bool] = ..., inplace_batchnorm_update: _Optional[bool] = ..., freeze_batchnorm: _Optional[bool] = ..., weight_regression_loss_by_score: _Optional[bool] = ..., use_expected_classification_loss_under_sampling: _Optional[bool] = ..., min_num_negative_samples: _Optional[float] = ..., desired_negative_sampling_ratio: _Optional[float] = ..., add_background_class: _Optional[bool] = ..., use_confidences_as_targets: _Optional[bool] = ..., implicit_example_weight: _Optional[float] = ..., explicit_background_class: _Optional[bool] = ..., mask_head_config: _Optional[_Union[Opaque, _Mapping]] = ..., return_raw_detections_during_predict: _Optional[bool] = ...) -> None: ...
 
 class SsdFeatureExtractor(_message.Message):
-    __slots__ = ("type", "depth_multiplier", "min_depth", "conv_hyperparams", "pad_to_multiple", "use_explicit_padding", "use_depthwise", "override_base_feature_extractor_hyperparams", "fpn", "bifpn", "replace_preprocessor_with_placeholder", "num_layers")
+    __slots__ = ("type", "depth_multiplier", "min_depth", "conv_hyperparams", "pad_to_multiple", "use_explicit_padding", "use_depthwise", "override_base_feature_extractor_hyperparams", "fpn", "bifpn", "replace_preprocessor_with_placeholder", "num_layers", "spaghettinet_arch_name", "use_hardswish")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     DEPTH_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     MIN_DEPTH_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,8 @@ class SsdFeatureExtractor(_message.Message):
     BIFPN_FIELD_NUMBER: _ClassVar[int]
     REPLACE_PREPROCESSOR_WITH_PLACEHOLDER_FIELD_NUMBER: _ClassVar[int]
     NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    SPAGHETTINET_ARCH_NAME_FIELD_NUMBER: _ClassVar[int]
+    USE_HARDSWISH_FIELD_NUMBER: _ClassVar[int]
     type: str
     depth_multiplier: float
     min_depth: int
@@ -150,7 +152,9 @@ class SsdFeatureExtractor(_message.Message):
     bifpn: BidirectionalFeaturePyramidNetworks
     replace_preprocessor_with_placeholder: bool
     num_layers: int
-    def __init__(self, type: _Optional[str] = ..., depth_multiplier: _Optional[float] = ..., min_depth: _Optional[int] = ..., conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., pad_to_multiple: _Optional[int] = ..., use_explicit_padding: _Optional[bool] = ..., use_depthwise: _Optional[bool] = ..., override_base_feature_extractor_hyperparams: _Optional[bool] = ..., fpn: _Optional[_Union[FeaturePyramidNetworks, _Mapping]] = ..., bifpn: _Optional[_Union[BidirectionalFeaturePyramidNetworks, _Mapping]] = ..., replace_preprocessor_with_placeholder: _Optional[bool] = ..., num_layers: _Optional[int] = ...) -> None: ...
+    spaghettinet_arch_name: str
+    use_hardswish: bool
+    def __init__(self, type: _Optional[str] = ..., depth_multiplier: _Optional[float] = ..., min_depth: _Optional[int] = ..., conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., pad_to_multiple: _Optional[int] = ..., use_explicit_padding: _Optional[bool] = ..., use_depthwise: _Optional[bool] = ..., override_base_feature_extractor_hyperparams: _Optional[bool] = ..., fpn: _Optional[_Union[FeaturePyramidNetworks, _Mapping]] = ..., bifpn: _Optional[_Union[BidirectionalFeaturePyramidNetworks, _Mapping]] = ..., replace_preprocessor_with_placeholder: _Optional[bool] = ..., num_layers: _Optional[int] = ..., spaghettinet_arch_name: _Optional[str] = ..., use_hardswish: _Optional[bool] = ...) -> None: ...
 
 class FeaturePyramidNetworks(_message.Message):
     __slots__ = ("min_level", "max_level", "additional_layer_depth")
@@ -163,21 +167,23 @@ class FeaturePyramidNetworks(_message.Message):
     def __init__(self, min_level: _Optional[int] = ..., max_level: _Optional[int] = ..., additional_layer_depth: _Optional[int] = ...) -> None: ...
 
 class BidirectionalFeaturePyramidNetworks(_message.Message):
-    __slots__ = ("min_level", "max_level", "num_iterations", "num_filters", "combine_method")
+    __slots__ = ("min_level", "max_level", "num_iterations", "num_filters", "combine_method", "use_native_resize_op")
     MIN_LEVEL_FIELD_NUMBER: _ClassVar[int]
     MAX_LEVEL_FIELD_NUMBER: _ClassVar[int]
     NUM_ITERATIONS_FIELD_NUMBER: _ClassVar[int]
     NUM_FILTERS_FIELD_NUMBER: _ClassVar[int]
     COMBINE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    USE_NATIVE_RESIZE_OP_FIELD_NUMBER: _ClassVar[int]
     min_level: int
     max_level: int
     num_iterations: int
     num_filters: int
     combine_method: str
-    def __init__(self, min_level: _Optional[int] = ..., max_level: _Optional[int] = ..., num_iterations: _Optional[int] = ..., num_filters: _Optional[int] = ..., combine_method: _Optional[str] = ...) -> None: ...
+    use_native_resize_op: bool
+    def __init__(self, min_level: _Optional[int] = ..., max_level: _Optional[int] = ..., num_iterations: _Optional[int] = ..., num_filters: _Optional[int] = ..., combine_method: _Optional[str] = ..., use_native_resize_op: _Optional[bool] = ...) -> None: ...
 
 class FasterRcnn(_message.Message):
-    __slots__ = ("number_of_stages", "num_classes", "image_resizer", "feature_extractor", "first_stage_anchor_generator", "first_stage_atrous_rate", "first_stage_box_predictor_conv_hyperparams", "first_stage_box_predictor_kernel_size", "first_stage_box_predictor_depth", "first_stage_minibatch_size", "first_stage_positive_balance_fraction", "first_stage_nms_score_threshold", "first_stage_nms_iou_threshold", "first_stage_max_proposals", "first_stage_localization_loss_weight", "first_stage_objectness_loss_weight", "initial_crop_size", "maxpool_kernel_size", "maxpool_stride", "second_stage_box_predictor", "second_stage_batch_size", "second_stage_balance_fraction", "second_stage_post_processing", "second_stage_localization_loss_weight", "second_stage_classification_loss_weight", "second_stage_mask_prediction_loss_weight", "hard_example_miner", "second_stage_classification_loss", "inplace_batchnorm_update", "use_matmul_crop_and_resize", "clip_anchors_to_image", "use_matmul_gather_in_matcher", "use_static_balanced_label_sampler", "use_static_shapes", "resize_masks", "use_static_shapes_for_eval", "use_partitioned_nms_in_first_stage", "return_raw_detections_during_predict", "use_combined_nms_in_first_stage", "output_final_box_features", "context_config")
+    __slots__ = ("number_of_stages", "num_classes", "image_resizer", "feature_extractor", "first_stage_anchor_generator", "first_stage_atrous_rate", "first_stage_box_predictor_conv_hyperparams", "first_stage_box_predictor_kernel_size", "first_stage_box_predictor_depth", "first_stage_minibatch_size", "first_stage_positive_balance_fraction", "first_stage_nms_score_threshold", "first_stage_nms_iou_threshold", "first_stage_max_proposals", "first_stage_localization_loss_weight", "first_stage_objectness_loss_weight", "initial_crop_size", "maxpool_kernel_size", "maxpool_stride", "second_stage_box_predictor", "second_stage_batch_size", "second_stage_balance_fraction", "second_stage_post_processing", "second_stage_localization_loss_weight", "second_stage_classification_loss_weight", "second_stage_mask_prediction_loss_weight", "hard_example_miner", "second_stage_classification_loss", "inplace_batchnorm_update", "use_matmul_crop_and_resize", "clip_anchors_to_image", "use_matmul_gather_in_matcher", "use_static_balanced_label_sampler", "use_static_shapes", "resize_masks", "use_static_shapes_for_eval", "use_partitioned_nms_in_first_stage", "return_raw_detections_during_predict", "use_combined_nms_in_first_stage", "output_final_box_features", "context_config", "output_final_box_rpn_features")
     NUMBER_OF_STAGES_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_RESIZER_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +225,7 @@ class FasterRcnn(_message.Message):
     USE_COMBINED_NMS_IN_FIRST_STAGE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FINAL_BOX_FEATURES_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FINAL_BOX_RPN_FEATURES_FIELD_NUMBER: _ClassVar[int]
     number_of_stages: int
     num_classes: int
     image_resizer: ImageResizer
@@ -260,7 +267,8 @@ class FasterRcnn(_message.Message):
     use_combined_nms_in_first_stage: bool
     output_final_box_features: bool
     context_config: Opaque
-    def __init__(self, number_of_stages: _Optional[int] = ..., num_classes: _Optional[int] = ..., image_resizer: _Optional[_Union[ImageResizer, _Mapping]] = ..., feature_extractor: _Optional[_Union[FasterRcnnFeatureExtractor, _Mapping]] = ..., first_stage_anchor_generator: _Optional[_Union[AnchorGenerator, _Mapping]] = ..., first_stage_atrous_rate: _Optional[int] = ..., first_stage_box_predictor_conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., first_stage_box_predictor_kernel_size: _Optional[int] = ..., first_stage_box_predictor_depth: _Optional[int] = ..., first_stage_minibatch_size: _Optional[int] = ..., first_stage_positive_balance_fraction: _Optional[float] = ..., first_stage_nms_score_threshold: _Optional[float] = ..., first_stage_nms_iou_threshold: _Optional[float] = ..., first_stage_max_proposals: _Optional[int] = ..., first_stage_localization_loss_weight: _Optional[float] = ..., first_stage_objectness_loss_weight: _Optional[float] = ..., initial_crop_size: _Optional[int] = ..., maxpool_kernel_size: _Optional[int] = ..., maxpool_stride: _Optional[int] = ..., second_stage_box_predictor: _Optional[_Union[BoxPredictor, _Mapping]] = ..., second_stage_batch_size: _Optional[int] = ..., second_stage_balance_fraction: _Optional[float] = ..., second_stage_post_processing: _Optional[_Union[PostProcessing, _Mapping]] = ..., second_stage_localization_loss_weight: _Optional[float] = ..., second_stage_classification_loss_weight: _Optional[float] = ..., second_stage_mask_prediction_loss_weight: _Optional[float] = ..., hard_example_miner: _Optional[_Union[HardExampleMiner, _Mapping]] = ..., second_stage_classification_loss: _Optional[_Union[ClassificationLoss, _Mapping]] = ..., inplace_batchnorm_update: _Optional[bool] = ..., use_matmul_crop_and_resize: _Optional[bool] = ..., clip_anchors_to_image: _Optional[bool] = ..., use_matmul_gather_in_matcher: _Optional[bool] = ..., use_static_balanced_label_sampler: _Optional[bool] = ..., use_static_shapes: _Optional[bool] = ..., resize_masks: _Optional[bool] = ..., use_static_shapes_for_eval: _Optional[bool] = ..., use_partitioned_nms_in_first_stage: _Optional[bool] = ..., return_raw_detections_during_predict: _Optional[bool] = ..., use_combined_nms_in_first_stage: _Optional[bool] = ..., output_final_box_features: _Optional[bool] = ..., context_config: _Optional[_Union[Opaque, _Mapping]] = ...) -> None: ...
+    output_final_box_rpn_features: bool
+    def __init__(self, number_of_stages: _Optional[int] = ..., num_classes: _Optional[int] = ..., image_resizer: _Optional[_Union[ImageResizer, _Mapping]] = ..., feature_extractor: _Optional[_Union[FasterRcnnFeatureExtractor, _Mapping]] = ..., first_stage_anchor_generator: _Optional[_Union[AnchorGenerator, _Mapping]] = ..., first_stage_atrous_rate: _Optional[int] = ..., first_stage_box_predictor_conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., first_stage_box_predictor_kernel_size: _Optional[int] = ..., first_stage_box_predictor_depth: _Optional[int] = ..., first_stage_minibatch_size: _Optional[int] = ..., first_stage_positive_balance_fraction: _Optional[float] = ..., first_stage_nms_score_threshold: _Optional[float] = ..., first_stage_nms_iou_threshold: _Optional[float] = ..., first_stage_max_proposals: _Optional[int] = ..., first_stage_localization_loss_weight: _Optional[float] = ..., first_stage_objectness_loss_weight: _Optional[float] = ..., initial_crop_size: _Optional[int] = ..., maxpool_kernel_size: _Optional[int] = ..., maxpool_stride: _Optional[int] = ..., second_stage_box_predictor: _Optional[_Union[BoxPredictor, _Mapping]] = ..., second_stage_batch_size: _Optional[int] = ..., second_stage_balance_fraction: _Optional[float] = ..., second_stage_post_processing: _Optional[_Union[PostProcessing, _Mapping]] = ..., second_stage_localization_loss_weight: _Optional[float] = ..., second_stage_classification_loss_weight: _Optional[float] = ..., second_stage_mask_prediction_loss_weight: _Optional[float] = ..., hard_example_miner: _Optional[_Union[HardExampleMiner, _Mapping]] = ..., second_stage_classification_loss: _Optional[_Union[ClassificationLoss, _Mapping]] = ..., inplace_batchnorm_update: _Optional[bool] = ..., use_matmul_crop_and_resize: _Optional[bool] = ..., clip_anchors_to_image: _Optional[bool] = ..., use_matmul_gather_in_matcher: _Optional[bool] = ..., use_static_balanced_label_sampler: _Optional[bool] = ..., use_static_shapes: _Optional[bool] = ..., resize_masks: _Optional[bool] = ..., use_static_shapes_for_eval: _Optional[bool] = ..., use_partitioned_nms_in_first_stage: _Optional[bool] = ..., return_raw_detections_during_predict: _Optional[bool] = ..., use_combined_nms_in_first_stage: _Optional[bool] = ..., output_final_box_features: _Optional[bool] = ..., context_config: _Optional[_Union[Opaque, _Mapping]] = ..., output_final_box_rpn_features: _Optional[bool] = ...) -> None: ...
 
 class FasterRcnnFeatureExtractor(_message.Message):
     __slots__ = ("type", "first_stage_features_stride", "batch_norm_trainable", "conv_hyperparams", "override_base_feature_extractor_hyperparams", "pad_to_multiple", "fpn")
@@ -571,7 +579,7 @@ class ConvolutionalBoxPredictor(_message.Message):
     def __init__(self, conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., min_depth: _Optional[int] = ..., max_depth: _Optional[int] = ..., num_layers_before_predictor: _Optional[int] = ..., use_dropout: _Optional[bool] = ..., dropout_keep_probability: _Optional[float] = ..., kernel_size: _Optional[int] = ..., box_code_size: _Optional[int] = ..., apply_sigmoid_to_scores: _Optional[bool] = ..., class_prediction_bias_init: _Optional[float] = ..., use_depthwise: _Optional[bool] = ..., mask_head: _Optional[_Union[Opaque, _Mapping]] = ..., box_encodings_clip_range: _Optional[_Union[BoxEncodingsClipRange, _Mapping]] = ...) -> None: ...
 
 class WeightSharedConvolutionalBoxPredictor(_message.Message):
-    __slots__ = ("conv_hyperparams", "depth", "num_layers_before_predictor", "kernel_size", "box_code_size", "class_prediction_bias_init", "use_dropout", "dropout_keep_probability", "share_prediction_tower", "use_depthwise", "mask_head", "score_converter", "box_encodings_clip_range")
+    __slots__ = ("conv_hyperparams", "depth", "num_layers_before_predictor", "kernel_size", "box_code_size", "class_prediction_bias_init", "use_dropout", "dropout_keep_probability", "share_prediction_tower", "use_depthwise", "mask_head", "score_converter", "box_encodings_clip_range", "apply_conv_hyperparams_to_heads", "apply_conv_hyperparams_pointwise")
     class ScoreConverter(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         IDENTITY: _ClassVar[WeightSharedConvolutionalBoxPredictor.ScoreConverter]
@@ -591,6 +599,8 @@ class WeightSharedConvolutionalBoxPredictor(_message.Message):
     MASK_HEAD_FIELD_NUMBER: _ClassVar[int]
     SCORE_CONVERTER_FIELD_NUMBER: _ClassVar[int]
     BOX_ENCODINGS_CLIP_RANGE_FIELD_NUMBER: _ClassVar[int]
+    APPLY_CONV_HYPERPARAMS_TO_HEADS_FIELD_NUMBER: _ClassVar[int]
+    APPLY_CONV_HYPERPARAMS_POINTWISE_FIELD_NUMBER: _ClassVar[int]
     conv_hyperparams: Hyperparams
     depth: int
     num_layers_before_predictor: int
@@ -604,7 +614,9 @@ class WeightSharedConvolutionalBoxPredictor(_message.Message):
     mask_head: Opaque
     score_converter: WeightSharedConvolutionalBoxPredictor.ScoreConverter
     box_encodings_clip_range: BoxEncodingsClipRange
-    def __init__(self, conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., depth: _Optional[int] = ..., num_layers_before_predictor: _Optional[int] = ..., kernel_size: _Optional[int] = ..., box_code_size: _Optional[int] = ..., class_prediction_bias_init: _Optional[float] = ..., use_dropout: _Optional[bool] = ..., dropout_keep_probability: _Optional[float] = ..., share_prediction_tower: _Optional[bool] = ..., use_depthwise: _Optional[bool] = ..., mask_head: _Optional[_Union[Opaque, _Mapping]] = ..., score_converter: _Optional[_Union[WeightSharedConvolutionalBoxPredictor.ScoreConverter, str]] = ..., box_encodings_clip_range: _Optional[_Union[BoxEncodingsClipRange, _Mapping]] = ...) -> None: ...
+    apply_conv_hyperparams_to_heads: bool
+    apply_conv_hyperparams_pointwise: bool
+    def __init__(self, conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., depth: _Optional[int] = ..., num_layers_before_predictor: _Optional[int] = ..., kernel_size: _Optional[int] = ..., box_code_size: _Optional[int] = ..., class_prediction_bias_init: _Optional[float] = ..., use_dropout: _Optional[bool] = ..., dropout_keep_probability: _Optional[float] = ..., share_prediction_tower: _Optional[bool] = ..., use_depthwise: _Optional[bool] = ..., mask_head: _Optional[_Union[Opaque, _Mapping]] = ..., score_converter: _Optional[_Union[WeightSharedConvolutionalBoxPredictor.ScoreConverter, str]] = ..., box_encodings_clip_range: _Optional[_Union[BoxEncodingsClipRange, _Mapping]] = ..., apply_conv_hyperparams_to_heads: _Optional[bool] = ..., apply_conv_hyperparams_pointwise: _Optional[bool] = ...) -> None: ...
 
 class BoxEncodingsClipRange(_message.Message):
     __slots__ = ("min", "max")
@@ -647,7 +659,7 @@ class MaskRCNNBoxPredictor(_message.Message):
     def __init__(self, fc_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., use_dropout: _Optional[bool] = ..., dropout_keep_probability: _Optional[float] = ..., box_code_size: _Optional[int] = ..., conv_hyperparams: _Optional[_Union[Hyperparams, _Mapping]] = ..., predict_instance_masks: _Optional[bool] = ..., mask_prediction_conv_depth: _Optional[int] = ..., predict_keypoints: _Optional[bool] = ..., mask_height: _Optional[int] = ..., mask_width: _Optional[int] = ..., mask_prediction_num_conv_layers: _Optional[int] = ..., masks_are_class_agnostic: _Optional[bool] = ..., share_box_across_classes: _Optional[bool] = ..., convolve_then_upsample_masks: _Optional[bool] = ...) -> None: ...
 
 class Hyperparams(_message.Message):
-    __slots__ = ("op", "regularizer", "initializer", "activation", "batch_norm", "group_norm", "regularize_depthwise", "force_use_bias")
+    __slots__ = ("op", "regularizer", "initializer", "activation", "batch_norm", "group_norm", "sync_batch_norm", "regularize_depthwise", "force_use_bias")
     class Op(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CONV: _ClassVar[Hyperparams.Op]
@@ -670,6 +682,7 @@ class Hyperparams(_message.Message):
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     BATCH_NORM_FIELD_NUMBER: _ClassVar[int]
     GROUP_NORM_FIELD_NUMBER: _ClassVar[int]
+    SYNC_BATCH_NORM_FIELD_NUMBER: _ClassVar[int]
     REGULARIZE_DEPTHWISE_FIELD_NUMBER: _ClassVar[int]
     FORCE_USE_BIAS_FIELD_NUMBER: _ClassVar[int]
     op: Hyperparams.Op
@@ -678,9 +691,10 @@ class Hyperparams(_message.Message):
     activation: Hyperparams.Activation
     batch_norm: BatchNorm
     group_norm: GroupNorm
+    sync_batch_norm: BatchNorm
     regularize_depthwise: bool
     force_use_bias: bool
-    def __init__(self, op: _Optional[_Union[Hyperparams.Op, str]] = ..., regularizer: _Optional[_Union[Regularizer, _Mapping]] = ..., initializer: _Optional[_Union[Initializer, _Mapping]] = ..., activation: _Optional[_Union[Hyperparams.Activation, str]] = ..., batch_norm: _Optional[_Union[BatchNorm, _Mapping]] = ..., group_norm: _Optional[_Union[GroupNorm, _Mapping]] = ..., regularize_depthwise: _Optional[bool] = ..., force_use_bias: _Optional[bool] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Hyperparams.Op, str]] = ..., regularizer: _Optional[_Union[Regularizer, _Mapping]] = ..., initializer: _Optional[_Union[Initializer, _Mapping]] = ..., activation: _Optional[_Union[Hyperparams.Activation, str]] = ..., batch_norm: _Optional[_Union[BatchNorm, _Mapping]] = ..., group_norm: _Optional[_Union[GroupNorm, _Mapping]] = ..., sync_batch_norm: _Optional[_Union[BatchNorm, _Mapping]] = ..., regularize_depthwise: _Optional[bool] = ..., force_use_bias: _Optional[bool] = ...) -> None: ...
 
 class Regularizer(_message.Message):
     __slots__ = ("l1_regularizer", "l2_regularizer")
@@ -703,14 +717,16 @@ class L2Regularizer(_message.Message):
     def __init__(self, weight: _Optional[float] = ...) -> None: ...
 
 class Initializer(_message.Message):
-    __slots__ = ("truncated_normal_initializer", "variance_scaling_initializer", "random_normal_initializer")
+    __slots__ = ("truncated_normal_initializer", "variance_scaling_initializer", "random_normal_initializer", "keras_initializer_by_name")
     TRUNCATED_NORMAL_INITIALIZER_FIELD_NUMBER: _ClassVar[int]
     VARIANCE_SCALING_INITIALIZER_FIELD_NUMBER: _ClassVar[int]
     RANDOM_NORMAL_INITIALIZER_FIELD_NUMBER: _ClassVar[int]
+    KERAS_INITIALIZER_BY_NAME_FIELD_NUMBER: _ClassVar[int]
     truncated_normal_initializer: TruncatedNormalInitializer
     variance_scaling_initializer: VarianceScalingInitializer
     random_normal_initializer: RandomNormalInitializer
-    def __init__(self, truncated_normal_initializer: _Optional[_Union[TruncatedNormalInitializer, _Mapping]] = ..., variance_scaling_initializer: _Optional[_Union[VarianceScalingInitializer, _Mapping]] = ..., random_normal_initializer: _Optional[_Union[RandomNormalInitializer, _Mapping]] = ...) -> None: ...
+    keras_initializer_by_name: str
+    def __init__(self, truncated_normal_initializer: _Optional[_Union[TruncatedNormalInitializer, _Mapping]] = ..., variance_scaling_initializer: _Optional[_Union[VarianceScalingInitializer, _Mapping]] = ..., random_normal_initializer: _Optional[_Union[RandomNormalInitializer, _Mapping]] = ..., keras_initializer_by_name: _Optional[str] = ...) -> None: ...
 
 class TruncatedNormalInitializer(_message.Message):
     __slots__ = ("mean", "stddev")
@@ -912,10 +928,12 @@ class PenaltyReducedLogisticFocalLoss(_message.Message):
     def __init__(self, alpha: _Optional[float] = ..., beta: _Optional[float] = ...) -> None: ...
 
 class WeightedDiceClassificationLoss(_message.Message):
-    __slots__ = ("squared_normalization",)
+    __slots__ = ("squared_normalization", "is_prediction_probability")
     SQUARED_NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    IS_PREDICTION_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     squared_normalization: bool
-    def __init__(self, squared_normalization: _Optional[bool] = ...) -> None: ...
+    is_prediction_probability: bool
+    def __init__(self, squared_normalization: _Optional[bool] = ..., is_prediction_probability: _Optional[bool] = ...) -> None: ...
 
 class HardExampleMiner(_message.Message):
     __slots__ = ("num_hard_examples", "iou_threshold", "loss_type", "max_negatives_per_positive", "min_negatives_per_image")
@@ -996,7 +1014,15 @@ class BatchNonMaxSuppression(_message.Message):
     def __init__(self, score_threshold: _Optional[float] = ..., iou_threshold: _Optional[float] = ..., max_detections_per_class: _Optional[int] = ..., max_total_detections: _Optional[int] = ..., use_static_shapes: _Optional[bool] = ..., use_class_agnostic_nms: _Optional[bool] = ..., max_classes_per_detection: _Optional[int] = ..., soft_nms_sigma: _Optional[float] = ..., use_partitioned_nms: _Optional[bool] = ..., use_combined_nms: _Optional[bool] = ..., change_coordinate_frame: _Optional[bool] = ..., use_hard_nms: _Optional[bool] = ..., use_cpu_nms: _Optional[bool] = ...) -> None: ...
 
 class TrainConfig(_message.Message):
-    __slots__ = ("batch_size", "data_augmentation_options", "sync_replicas", "keep_checkpoint_every_n_hours", "optimizer", "gradient_clipping_by_norm", "fine_tune_checkpoint", "from_detection_checkpoint", "num_steps", "startup_delay_steps", "bias_grad_multiplier", "freeze_variables", "replicas_to_aggregate", "batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "merge_multiple_label_boxes", "add_regularization_loss", "load_all_detection_checkpoint_vars", "max_number_of_boxes", "unpad_groundtruth_tensors", "fine_tune_checkpoint_type", "retain_original_images", "use_multiclass_scores", "update_trainable_variables", "use_bfloat16", "summarize_gradients", "fine_tune_checkpoint_version")
+    __slots__ = ("batch_size", "data_augmentation_options", "sync_replicas", "keep_checkpoint_every_n_hours", "optimizer", "gradient_clipping_by_norm", "fine_tune_checkpoint", "from_detection_checkpoint", "num_steps", "startup_delay_steps", "bias_grad_multiplier", "freeze_variables", "replicas_to_aggregate", "batch_queue_capacity", "num_batch_queue_threads", "prefetch_queue_capacity", "merge_multiple_label_boxes", "add_regularization_loss", "load_all_detection_checkpoint_vars", "max_number_of_boxes", "unpad_groundtruth_tensors", "fine_tune_checkpoint_type", "retain_original_images", "use_multiclass_scores", "update_trainable_variables", "use_bfloat16", "summarize_gradients", "fine_tune_checkpoint_version", "run_fine_tune_checkpoint_dummy_computation")
+    class CheckpointVersion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[TrainConfig.CheckpointVersion]
+        V1: _ClassVar[TrainConfig.CheckpointVersion]
+        V2: _ClassVar[TrainConfig.CheckpointVersion]
+    UNKNOWN: TrainConfig.CheckpointVersion
+    V1: TrainConfig.CheckpointVersion
+    V2: TrainConfig.CheckpointVersion
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     DATA_AUGMENTATION_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SYNC_REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -1025,10 +1051,11 @@ class TrainConfig(_message.Message):
     USE_BFLOAT16_FIELD_NUMBER: _ClassVar[int]
     SUMMARIZE_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     FINE_TUNE_CHECKPOINT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUN_FINE_TUNE_CHECKPOINT_DUMMY_COMPUTATION_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     data_augmentation_options: _containers.RepeatedCompositeFieldContainer[PreprocessingStep]
     sync_replicas: bool
-    keep_checkpoint_every_n_hours: int
+    keep_checkpoint_every_n_hours: float
     optimizer: Optimizer
     gradient_clipping_by_norm: float
     fine_tune_checkpoint: str
@@ -1052,8 +1079,9 @@ class TrainConfig(_message.Message):
     update_trainable_variables: _containers.RepeatedScalarFieldContainer[str]
     use_bfloat16: bool
     summarize_gradients: bool
-    fine_tune_checkpoint_version: int
-    def __init__(self, batch_size: _Optional[int] = ..., data_augmentation_options: _Optional[_Iterable[_Union[PreprocessingStep, _Mapping]]] = ..., sync_replicas: _Optional[bool] = ..., keep_checkpoint_every_n_hours: _Optional[int] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., gradient_clipping_by_norm: _Optional[float] = ..., fine_tune_checkpoint: _Optional[str] = ..., from_detection_checkpoint: _Optional[bool] = ..., num_steps: _Optional[int] = ..., startup_delay_steps: _Optional[float] = ..., bias_grad_multiplier: _Optional[float] = ..., freeze_variables: _Optional[_Iterable[str]] = ..., replicas_to_aggregate: _Optional[int] = ..., batch_queue_capacity: _Optional[int] = ..., num_batch_queue_threads: _Optional[int] = ..., prefetch_queue_capacity: _Optional[int] = ..., merge_multiple_label_boxes: _Optional[bool] = ..., add_regularization_loss: _Optional[bool] = ..., load_all_detection_checkpoint_vars: _Optional[bool] = ..., max_number_of_boxes: _Optional[int] = ..., unpad_groundtruth_tensors: _Optional[bool] = ..., fine_tune_checkpoint_type: _Optional[str] = ..., retain_original_images: _Optional[bool] = ..., use_multiclass_scores: _Optional[bool] = ..., update_trainable_variables: _Optional[_Iterable[str]] = ..., use_bfloat16: _Optional[bool] = ..., summarize_gradients: _Optional[bool] = ..., fine_tune_checkpoint_version: _Optional[int] = ...) -> None: ...
+    fine_tune_checkpoint_version: TrainConfig.CheckpointVersion
+    run_fine_tune_checkpoint_dummy_computation: bool
+    def __init__(self, batch_size: _Optional[int] = ..., data_augmentation_options: _Optional[_Iterable[_Union[PreprocessingStep, _Mapping]]] = ..., sync_replicas: _Optional[bool] = ..., keep_checkpoint_every_n_hours: _Optional[float] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., gradient_clipping_by_norm: _Optional[float] = ..., fine_tune_checkpoint: _Optional[str] = ..., from_detection_checkpoint: _Optional[bool] = ..., num_steps: _Optional[int] = ..., startup_delay_steps: _Optional[float] = ..., bias_grad_multiplier: _Optional[float] = ..., freeze_variables: _Optional[_Iterable[str]] = ..., replicas_to_aggregate: _Optional[int] = ..., batch_queue_capacity: _Optional[int] = ..., num_batch_queue_threads: _Optional[int] = ..., prefetch_queue_capacity: _Optional[int] = ..., merge_multiple_label_boxes: _Optional[bool] = ..., add_regularization_loss: _Optional[bool] = ..., load_all_detection_checkpoint_vars: _Optional[bool] = ..., max_number_of_boxes: _Optional[int] = ..., unpad_groundtruth_tensors: _Optional[bool] = ..., fine_tune_checkpoint_type: _Optional[str] = ..., retain_original_images: _Optional[bool] = ..., use_multiclass_scores: _Optional[bool] = ..., update_trainable_variables: _Optional[_Iterable[str]] = ..., use_bfloat16: _Optional[bool] = ..., summarize_gradients: _Optional[bool] = ..., fine_tune_checkpoint_version: _Optional[_Union[TrainConfig.CheckpointVersion, str]] = ..., run_fine_tune_checkpoint_dummy_computation: _Optional[bool] = ...) -> None: ...
 
 class Optimizer(_message.Message):
     __slots__ = ("rms_prop_optimizer", "momentum_optimizer", "adam_optimizer", "use_moving_average", "moving_average_decay")
@@ -1207,14 +1235,14 @@ class PreprocessingStep(_message.Message):
     ADJUST_GAMMA_FIELD_NUMBER: _ClassVar[int]
     normalize_image: Opaque
     random_horizontal_flip: RandomHorizontalFlip
-    random_pixel_value_scale: Opaque
+    random_pixel_value_scale: RandomPixelValueScale
     random_image_scale: RandomImageScale
-    random_rgb_to_gray: Opaque
-    random_adjust_brightness: Opaque
-    random_adjust_contrast: Opaque
-    random_adjust_hue: Opaque
-    random_adjust_saturation: Opaque
-    random_distort_color: Opaque
+    random_rgb_to_gray: RandomRGBtoGray
+    random_adjust_brightness: RandomAdjustBrightness
+    random_adjust_contrast: RandomAdjustContrast
+    random_adjust_hue: RandomAdjustHue
+    random_adjust_saturation: RandomAdjustSaturation
+    random_distort_color: RandomDistortColor
     random_jitter_boxes: Opaque
     random_crop_image: RandomCropImage
     random_pad_image: Opaque
@@ -1243,8 +1271,8 @@ class PreprocessingStep(_message.Message):
     random_patch_gaussian: Opaque
     random_square_crop_by_scale: Opaque
     random_scale_crop_and_pad_to_square: RandomScaleCropAndPadToSquare
-    adjust_gamma: Opaque
-    def __init__(self, normalize_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_horizontal_flip: _Optional[_Union[RandomHorizontalFlip, _Mapping]] = ..., random_pixel_value_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_image_scale: _Optional[_Union[RandomImageScale, _Mapping]] = ..., random_rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_brightness: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_contrast: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_hue: _Optional[_Union[Opaque, _Mapping]] = ..., random_adjust_saturation: _Optional[_Union[Opaque, _Mapping]] = ..., random_distort_color: _Optional[_Union[Opaque, _Mapping]] = ..., random_jitter_boxes: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_image: _Optional[_Union[RandomCropImage, _Mapping]] = ..., random_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_to_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_black_patches: _Optional[_Union[Opaque, _Mapping]] = ..., random_resize_method: _Optional[_Union[Opaque, _Mapping]] = ..., scale_boxes_to_pixel_coordinates: _Optional[_Union[Opaque, _Mapping]] = ..., resize_image: _Optional[_Union[Opaque, _Mapping]] = ..., subtract_channel_mean: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop: _Optional[_Union[SsdRandomCrop, _Mapping]] = ..., ssd_random_crop_pad: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_pad_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_vertical_flip: _Optional[_Union[RandomVerticalFlip, _Mapping]] = ..., random_rotation90: _Optional[_Union[Opaque, _Mapping]] = ..., rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., convert_class_logits_to_softmax: _Optional[_Union[Opaque, _Mapping]] = ..., random_absolute_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_self_concat_image: _Optional[_Union[Opaque, _Mapping]] = ..., autoaugment_image: _Optional[_Union[AutoAugmentImage, _Mapping]] = ..., drop_label_probabilistically: _Optional[_Union[Opaque, _Mapping]] = ..., remap_labels: _Optional[_Union[Opaque, _Mapping]] = ..., random_jpeg_quality: _Optional[_Union[RandomJpegQuality, _Mapping]] = ..., random_downscale_to_target_pixels: _Optional[_Union[Opaque, _Mapping]] = ..., random_patch_gaussian: _Optional[_Union[Opaque, _Mapping]] = ..., random_square_crop_by_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_scale_crop_and_pad_to_square: _Optional[_Union[RandomScaleCropAndPadToSquare, _Mapping]] = ..., adjust_gamma: _Optional[_Union[Opaque, _Mapping]] = ...) -> None: ...
+    adjust_gamma: AdjustGamma
+    def __init__(self, normalize_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_horizontal_flip: _Optional[_Union[RandomHorizontalFlip, _Mapping]] = ..., random_pixel_value_scale: _Optional[_Union[RandomPixelValueScale, _Mapping]] = ..., random_image_scale: _Optional[_Union[RandomImageScale, _Mapping]] = ..., random_rgb_to_gray: _Optional[_Union[RandomRGBtoGray, _Mapping]] = ..., random_adjust_brightness: _Optional[_Union[RandomAdjustBrightness, _Mapping]] = ..., random_adjust_contrast: _Optional[_Union[RandomAdjustContrast, _Mapping]] = ..., random_adjust_hue: _Optional[_Union[RandomAdjustHue, _Mapping]] = ..., random_adjust_saturation: _Optional[_Union[RandomAdjustSaturation, _Mapping]] = ..., random_distort_color: _Optional[_Union[RandomDistortColor, _Mapping]] = ..., random_jitter_boxes: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_image: _Optional[_Union[RandomCropImage, _Mapping]] = ..., random_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_crop_to_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_black_patches: _Optional[_Union[Opaque, _Mapping]] = ..., random_resize_method: _Optional[_Union[Opaque, _Mapping]] = ..., scale_boxes_to_pixel_coordinates: _Optional[_Union[Opaque, _Mapping]] = ..., resize_image: _Optional[_Union[Opaque, _Mapping]] = ..., subtract_channel_mean: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop: _Optional[_Union[SsdRandomCrop, _Mapping]] = ..., ssd_random_crop_pad: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., ssd_random_crop_pad_fixed_aspect_ratio: _Optional[_Union[Opaque, _Mapping]] = ..., random_vertical_flip: _Optional[_Union[RandomVerticalFlip, _Mapping]] = ..., random_rotation90: _Optional[_Union[Opaque, _Mapping]] = ..., rgb_to_gray: _Optional[_Union[Opaque, _Mapping]] = ..., convert_class_logits_to_softmax: _Optional[_Union[Opaque, _Mapping]] = ..., random_absolute_pad_image: _Optional[_Union[Opaque, _Mapping]] = ..., random_self_concat_image: _Optional[_Union[Opaque, _Mapping]] = ..., autoaugment_image: _Optional[_Union[AutoAugmentImage, _Mapping]] = ..., drop_label_probabilistically: _Optional[_Union[Opaque, _Mapping]] = ..., remap_labels: _Optional[_Union[Opaque, _Mapping]] = ..., random_jpeg_quality: _Optional[_Union[RandomJpegQuality, _Mapping]] = ..., random_downscale_to_target_pixels: _Optional[_Union[Opaque, _Mapping]] = ..., random_patch_gaussian: _Optional[_Union[Opaque, _Mapping]] = ..., random_square_crop_by_scale: _Optional[_Union[Opaque, _Mapping]] = ..., random_scale_crop_and_pad_to_square: _Optional[_Union[RandomScaleCropAndPadToSquare, _Mapping]] = ..., adjust_gamma: _Optional[_Union[AdjustGamma, _Mapping]] = ...) -> None: ...
 
 class RandomHorizontalFlip(_message.Message):
     __slots__ = ("keypoint_flip_permutation", "probability")
@@ -1332,6 +1360,62 @@ class RandomJpegQuality(_message.Message):
     max_jpeg_quality: int
     def __init__(self, random_coef: _Optional[float] = ..., min_jpeg_quality: _Optional[int] = ..., max_jpeg_quality: _Optional[int] = ...) -> None: ...
 
+class RandomPixelValueScale(_message.Message):
+    __slots__ = ("minval", "maxval")
+    MINVAL_FIELD_NUMBER: _ClassVar[int]
+    MAXVAL_FIELD_NUMBER: _ClassVar[int]
+    minval: float
+    maxval: float
+    def __init__(self, minval: _Optional[float] = ..., maxval: _Optional[float] = ...) -> None: ...
+
+class RandomRGBtoGray(_message.Message):
+    __slots__ = ("probability",)
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    probability: float
+    def __init__(self, probability: _Optional[float] = ...) -> None: ...
+
+class RandomAdjustBrightness(_message.Message):
+    __slots__ = ("max_delta",)
+    MAX_DELTA_FIELD_NUMBER: _ClassVar[int]
+    max_delta: float
+    def __init__(self, max_delta: _Optional[float] = ...) -> None: ...
+
+class RandomAdjustContrast(_message.Message):
+    __slots__ = ("min_delta", "max_delta")
+    MIN_DELTA_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELTA_FIELD_NUMBER: _ClassVar[int]
+    min_delta: float
+    max_delta: float
+    def __init__(self, min_delta: _Optional[float] = ..., max_delta: _Optional[float] = ...) -> None: ...
+
+class RandomAdjustHue(_message.Message):
+    __slots__ = ("max_delta",)
+    MAX_DELTA_FIELD_NUMBER: _ClassVar[int]
+    max_delta: float
+    def __init__(self, max_delta: _Optional[float] = ...) -> None: ...
+
+class RandomAdjustSaturation(_message.Message):
+    __slots__ = ("min_delta", "max_delta")
+    MIN_DELTA_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELTA_FIELD_NUMBER: _ClassVar[int]
+    min_delta: float
+    max_delta: float
+    def __init__(self, min_delta: _Optional[float] = ..., max_delta: _Optional[float] = ...) -> None: ...
+
+class RandomDistortColor(_message.Message):
+    __slots__ = ("color_ordering",)
+    COLOR_ORDERING_FIELD_NUMBER: _ClassVar[int]
+    color_ordering: int
+    def __init__(self, color_ordering: _Optional[int] = ...) -> None: ...
+
+class AdjustGamma(_message.Message):
+    __slots__ = ("gamma", "gain")
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    GAIN_FIELD_NUMBER: _ClassVar[int]
+    gamma: float
+    gain: float
+    def __init__(self, gamma: _Optional[float] = ..., gain: _Optional[float] = ...) -> None: ...
+
 class RandomScaleCropAndPadToSquare(_message.Message):
     __slots__ = ("output_size", "scale_min", "scale_max")
     OUTPUT_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -1343,7 +1427,7 @@ class RandomScaleCropAndPadToSquare(_message.Message):
     def __init__(self, output_size: _Optional[int] = ..., scale_min: _Optional[float] = ..., scale_max: _Optional[float] = ...) -> None: ...
 
 class InputReader(_message.Message):
-    __slots__ = ("label_map_path", "shuffle", "queue_capacity", "min_after_dequeue", "num_epochs", "num_readers", "load_instance_masks", "tf_record_input_reader", "external_input_reader", "mask_type", "shuffle_buffer_size", "filenames_shuffle_buffer_size", "prefetch_size", "num_parallel_map_calls", "read_block_length", "num_keypoints", "use_display_name", "num_additional_channels", "num_parallel_batches", "num_prefetch_batches", "max_number_of_boxes", "sample_1_of_n_examples", "name", "load_multiclass_scores", "load_context_features", "keypoint_type_weight", "include_source_id", "expand_labels_hierarchy", "input_type", "load_dense_pose", "load_track_id", "load_keypoint_depth_features", "frame_index", "sample_from_datasets_weights")
+    __slots__ = ("label_map_path", "shuffle", "queue_capacity", "min_after_dequeue", "num_epochs", "num_readers", "load_instance_masks", "tf_record_input_reader", "external_input_reader", "mask_type", "shuffle_buffer_size", "filenames_shuffle_buffer_size", "prefetch_size", "num_parallel_map_calls", "read_block_length", "num_keypoints", "use_display_name", "num_additional_channels", "num_parallel_batches", "num_prefetch_batches", "max_number_of_boxes", "sample_1_of_n_examples", "name", "load_multiclass_scores", "load_context_features", "keypoint_type_weight", "include_source_id", "expand_labels_hierarchy", "input_type", "load_dense_pose", "load_track_id", "frame_index", "sample_from_datasets_weights", "drop_remainder", "load_context_image_ids", "load_keypoint_depth_features", "use_keypoint_label_map")
     LABEL_MAP_PATH_FIELD_NUMBER: _ClassVar[int]
     SHUFFLE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -1375,9 +1459,12 @@ class InputReader(_message.Message):
     INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
     LOAD_DENSE_POSE_FIELD_NUMBER: _ClassVar[int]
     LOAD_TRACK_ID_FIELD_NUMBER: _ClassVar[int]
-    LOAD_KEYPOINT_DEPTH_FEATURES_FIELD_NUMBER: _ClassVar[int]
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_FROM_DATASETS_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    DROP_REMAINDER_FIELD_NUMBER: _ClassVar[int]
+    LOAD_CONTEXT_IMAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_KEYPOINT_DEPTH_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    USE_KEYPOINT_LABEL_MAP_FIELD_NUMBER: _ClassVar[int]
     label_map_path: str
     shuffle: bool
     queue_capacity: int
@@ -1409,10 +1496,13 @@ class InputReader(_message.Message):
     input_type: InputType
     load_dense_pose: bool
     load_track_id: bool
-    load_keypoint_depth_features: bool
-    frame_index: _containers.RepeatedScalarFieldContainer[str]
+    frame_index: int
     sample_from_datasets_weights: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, label_map_path: _Optional[str] = ..., shuffle: _Optional[bool] = ..., queue_capacity: _Optional[int] = ..., min_after_dequeue: _Optional[int] = ..., num_epochs: _Optional[int] = ..., num_readers: _Optional[int] = ..., load_instance_masks: _Optional[bool] = ..., tf_record_input_reader: _Optional[_Union[TFRecordInputReader, _Mapping]] = ..., external_input_reader: _Optional[_Union[Opaque, _Mapping]] = ..., mask_type: _Optional[_Union[InstanceMaskType, str]] = ..., shuffle_buffer_size: _Optional[int] = ..., filenames_shuffle_buffer_size: _Optional[int] = ..., prefetch_size: _Optional[int] = ..., num_parallel_map_calls: _Optional[int] = ..., read_block_length: _Optional[int] = ..., num_keypoints: _Optional[int] = ..., use_display_name: _Optional[bool] = ..., num_additional_channels: _Optional[int] = ..., num_parallel_batches: _Optional[int] = ..., num_prefetch_batches: _Optional[int] = ..., max_number_of_boxes: _Optional[int] = ..., sample_1_of_n_examples: _Optional[int] = ..., name: _Optional[str] = ..., load_multiclass_scores: _Optional[bool] = ..., load_context_features: _Optional[bool] = ..., keypoint_type_weight: _Optional[_Iterable[float]] = ..., include_source_id: _Optional[bool] = ..., expand_labels_hierarchy: _Optional[bool] = ..., input_type: _Optional[_Union[InputType, str]] = ..., load_dense_pose: _Optional[bool] = ..., load_track_id: _Optional[bool] = ..., load_keypoint_depth_features: _Optional[bool] = ..., frame_index: _Optional[_Iterable[str]] = ..., sample_from_datasets_weights: _Optional[_Iterable[float]] = ...) -> None: ...
+    drop_remainder: bool
+    load_context_image_ids: bool
+    load_keypoint_depth_features: bool
+    use_keypoint_label_map: bool
+    def __init__(self, label_map_path: _Optional[str] = ..., shuffle: _Optional[bool] = ..., queue_capacity: _Optional[int] = ..., min_after_dequeue: _Optional[int] = ..., num_epochs: _Optional[int] = ..., num_readers: _Optional[int] = ..., load_instance_masks: _Optional[bool] = ..., tf_record_input_reader: _Optional[_Union[TFRecordInputReader, _Mapping]] = ..., external_input_reader: _Optional[_Union[Opaque, _Mapping]] = ..., mask_type: _Optional[_Union[InstanceMaskType, str]] = ..., shuffle_buffer_size: _Optional[int] = ..., filenames_shuffle_buffer_size: _Optional[int] = ..., prefetch_size: _Optional[int] = ..., num_parallel_map_calls: _Optional[int] = ..., read_block_length: _Optional[int] = ..., num_keypoints: _Optional[int] = ..., use_display_name: _Optional[bool] = ..., num_additional_channels: _Optional[int] = ..., num_parallel_batches: _Optional[int] = ..., num_prefetch_batches: _Optional[int] = ..., max_number_of_boxes: _Optional[int] = ..., sample_1_of_n_examples: _Optional[int] = ..., name: _Optional[str] = ..., load_multiclass_scores: _Optional[bool] = ..., load_context_features: _Optional[bool] = ..., keypoint_type_weight: _Optional[_Iterable[float]] = ..., include_source_id: _Optional[bool] = ..., expand_labels_hierarchy: _Optional[bool] = ..., input_type: _Optional[_Union[InputType, str]] = ..., load_dense_pose: _Optional[bool] = ..., load_track_id: _Optional[bool] = ..., frame_index: _Optional[int] = ..., sample_from_datasets_weights: _Optional[_Iterable[float]] = ..., drop_remainder: _Optional[bool] = ..., load_context_image_ids: _Optional[bool] = ..., load_keypoint_depth_features: _Optional[bool] = ..., use_keypoint_label_map: _Optional[bool] = ...) -> None: ...
 
 class TFRecordInputReader(_message.Message):
     __slots__ = ("input_path",)
@@ -1421,7 +1511,7 @@ class TFRecordInputReader(_message.Message):
     def __init__(self, input_path: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EvalConfig(_message.Message):
-    __slots__ = ("num_visualizations", "num_examples", "eval_interval_secs", "max_evals", "save_graph", "visualization_export_dir", "eval_master", "metrics_set", "export_path", "ignore_groundtruth", "use_moving_averages", "eval_instance_masks", "min_score_threshold", "max_num_boxes_to_visualize", "skip_scores", "skip_labels", "visualize_groundtruth_boxes", "groundtruth_box_visualization_color", "keep_image_id_for_visualization_export", "retain_original_images", "include_metrics_per_category", "batch_size", "recall_lower_bound", "recall_upper_bound", "retain_original_image_additional_channels", "force_no_resize", "use_dummy_loss_in_eval", "keypoint_edge", "parameterized_metric", "skip_predictions_for_unlabeled_class", "all_metrics_per_category", "super_categories")
+    __slots__ = ("num_visualizations", "num_examples", "eval_interval_secs", "max_evals", "save_graph", "visualization_export_dir", "eval_master", "metrics_set", "export_path", "ignore_groundtruth", "use_moving_averages", "eval_instance_masks", "min_score_threshold", "max_num_boxes_to_visualize", "skip_scores", "skip_labels", "visualize_groundtruth_boxes", "groundtruth_box_visualization_color", "keep_image_id_for_visualization_export", "retain_original_images", "include_metrics_per_category", "batch_size", "recall_lower_bound", "recall_upper_bound", "retain_original_image_additional_channels", "force_no_resize", "use_dummy_loss_in_eval", "keypoint_edge", "parameterized_metric", "skip_predictions_for_unlabeled_class", "all_metrics_per_category", "super_categories", "image_classes_field_map_empty_to_ones")
     NUM_VISUALIZATIONS_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     EVAL_INTERVAL_SECS_FIELD_NUMBER: _ClassVar[int]
@@ -1454,6 +1544,7 @@ class EvalConfig(_message.Message):
     SKIP_PREDICTIONS_FOR_UNLABELED_CLASS_FIELD_NUMBER: _ClassVar[int]
     ALL_METRICS_PER_CATEGORY_FIELD_NUMBER: _ClassVar[int]
     SUPER_CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_CLASSES_FIELD_MAP_EMPTY_TO_ONES_FIELD_NUMBER: _ClassVar[int]
     num_visualizations: int
     num_examples: int
     eval_interval_secs: int
@@ -1486,7 +1577,8 @@ class EvalConfig(_message.Message):
     skip_predictions_for_unlabeled_class: bool
     all_metrics_per_category: bool
     super_categories: bool
-    def __init__(self, num_visualizations: _Optional[int] = ..., num_examples: _Optional[int] = ..., eval_interval_secs: _Optional[int] = ..., max_evals: _Optional[int] = ..., save_graph: _Optional[bool] = ..., visualization_export_dir: _Optional[str] = ..., eval_master: _Optional[str] = ..., metrics_set: _Optional[_Iterable[str]] = ..., export_path: _Optional[str] = ..., ignore_groundtruth: _Optional[bool] = ..., use_moving_averages: _Optional[bool] = ..., eval_instance_masks: _Optional[bool] = ..., min_score_threshold: _Optional[float] = ..., max_num_boxes_to_visualize: _Optional[int] = ..., skip_scores: _Optional[bool] = ..., skip_labels: _Optional[bool] = ..., visualize_groundtruth_boxes: _Optional[bool] = ..., groundtruth_box_visualization_color: _Optional[str] = ..., keep_image_id_for_visualization_export: _Optional[bool] = ..., retain_original_images: _Optional[bool] = ..., include_metrics_per_category: _Optional[bool] = ..., batch_size: _Optional[int] = ..., recall_lower_bound: _Optional[float] = ..., recall_upper_bound: _Optional[float] = ..., retain_original_image_additional_channels: _Optional[bool] = ..., force_no_resize: _Optional[bool] = ..., use_dummy_loss_in_eval: _Optional[bool] = ..., keypoint_edge: _Optional[_Iterable[_Union[Opaque, _Mapping]]] = ..., parameterized_metric: _Optional[_Iterable[_Union[Opaque, _Mapping]]] = ..., skip_predictions_for_unlabeled_class: _Optional[bool] = ..., all_metrics_per_category: _Optional[bool] = ..., super_categories: _Optional[bool] = ...) -> None: ...
+    image_classes_field_map_empty_to_ones: bool
+    def __init__(self, num_visualizations: _Optional[int] = ..., num_examples: _Optional[int] = ..., eval_interval_secs: _Optional[int] = ..., max_evals: _Optional[int] = ..., save_graph: _Optional[bool] = ..., visualization_export_dir: _Optional[str] = ..., eval_master: _Optional[str] = ..., metrics_set: _Optional[_Iterable[str]] = ..., export_path: _Optional[str] = ..., ignore_groundtruth: _Optional[bool] = ..., use_moving_averages: _Optional[bool] = ..., eval_instance_masks: _Optional[bool] = ..., min_score_threshold: _Optional[float] = ..., max_num_boxes_to_visualize: _Optional[int] = ..., skip_scores: _Optional[bool] = ..., skip_labels: _Optional[bool] = ..., visualize_groundtruth_boxes: _Optional[bool] = ..., groundtruth_box_visualization_color: _Optional[str] = ..., keep_image_id_for_visualization_export: _Optional[bool] = ..., retain_original_images: _Optional[bool] = ..., include_metrics_per_category: _Optional[bool] = ..., batch_size: _Optional[int] = ..., recall_lower_bound: _Optional[float] = ..., recall_upper_bound: _Optional[float] = ..., retain_original_image_additional_channels: _Optional[bool] = ..., force_no_resize: _Optional[bool] = ..., use_dummy_loss_in_eval: _Optional[bool] = ..., keypoint_edge: _Optional[_Iterable[_Union[Opaque, _Mapping]]] = ..., parameterized_metric: _Optional[_Iterable[_Union[Opaque, _Mapping]]] = ..., skip_predictions_for_unlabeled_class: _Optional[bool] = ..., all_metrics_per_category: _Optional[bool] = ..., super_categories: _Optional[bool] = ..., image_classes_field_map_empty_to_ones: _Optional[bool] = ...) -> None: ...
 
 class GraphRewriter(_message.Message):
     __slots__ = ("quantization",)
