@@ -8,18 +8,21 @@ from trainer import paths
 
 
 def read(path: str) -> str | None:
-    """The file's text, or None where there is no such file. Raises OSError when it is there and cannot be read."""
+    """The file's text, or None where there is no such file. Raises OSError when it is there and cannot be read.
+
+    A byte order mark, which editors on Windows write, is no part of the text.
+    """
     if paths.is_remote(path):
         import tensorflow as tf
 
         try:
-            return tf.io.gfile.GFile(path, "r").read()
+            return str(tf.io.gfile.GFile(path, "r").read()).removeprefix("\ufeff")
         except tf.errors.NotFoundError:
             return None
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return None
 

@@ -57,6 +57,17 @@ def test_a_template_as_pulumi_up_takes_it_is_checked_explained_and_named_so(
         experiment.read(str(path))
 
 
+def test_a_file_as_an_editor_on_windows_saves_it_is_the_same_with_the_same_lines(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(config, "num_steps: 1200", "num_steps: 1200\n  bias_grad_multiplier: 2")
+    assert main(["check", str(config)]) == 2
+    expected = capsys.readouterr().err
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes().replace(b"\n", b"\r\n"))
+    assert main(["check", str(config)]) == 2
+    assert capsys.readouterr().err == expected
+
+
 def test_what_tensorflow_2_s_samples_say_is_understood(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(
         config,

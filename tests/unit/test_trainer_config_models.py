@@ -161,6 +161,8 @@ CROP = "random_crop_image { min_object_covered: 0.5 random_coef: 0.25 min_area: 
         (["random_horizontal_flip { }"], {"aug_rand_hflip": True}),
         (["random_image_scale { max_scale_ratio: 1.5 }"], {"aug_scale_min": 0.5, "aug_scale_max": 1.5}),
         (["random_scale_crop_and_pad_to_square { scale_min: 0.5 }"], {"aug_scale_min": 0.5, "aug_scale_max": 2.0}),
+        # A crop of half the image is drawn twice as large.
+        (["random_square_crop_by_scale { scale_min: 0.5 scale_max: 1.25 }"], {"aug_scale_min": 0.8, "aug_scale_max": 2.0}),
         (
             ["ssd_random_crop { }", "random_horizontal_flip { }"],
             {"aug_type": {"type": "ssd_random_crop"}, "aug_rand_hflip": True},

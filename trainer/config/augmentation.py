@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 from trainer.config.section import Section
 
 RETINANET, FASTER_RCNN = "retinanet", "faster_rcnn"
-_BOTH = ("random_horizontal_flip", "random_image_scale", "random_scale_crop_and_pad_to_square", "autoaugment_image")
+_BOTH = (
+    "random_horizontal_flip", "random_image_scale", "random_scale_crop_and_pad_to_square", "random_square_crop_by_scale",
+    "autoaugment_image",
+)  # fmt: skip
 _SUPPORTED = {
     RETINANET: (*_BOTH, "ssd_random_crop", "random_crop_image", "random_jpeg_quality"),
     FASTER_RCNN: (*_BOTH, "random_vertical_flip"),
@@ -105,6 +108,21 @@ def _scale(option: Section, _: Section, parser: dict[str, Any]) -> None:
     parser |= {"aug_scale_min": option.positive("min_scale_ratio"), "aug_scale_max": option.positive("max_scale_ratio")}
 
 
+def _square_crop(option: Section, step: Section, parser: dict[str, Any]) -> None:
+    """A square of `scale` times the longer side becomes the network's image: its objects are 1 / `scale` as large."""
+    least, most = option.positive("scale_min"), option.positive("scale_max")
+    option.without_effect("max_border", "num_scales")
+    if least > most:
+        option.refuse("scale_min", f"{least:g} must be at most scale_max {most:g}")
+    if not 0 < least <= most:
+        return
+    parser |= {"aug_scale_min": 1 / most, "aug_scale_max": 1 / least}
+    step.approximate(
+        "random_square_crop_by_scale",
+        f"images are scaled by {1 / most:.2f} to {1 / least:.2f}, and cropped or padded anywhere",
+    )
+
+
 def _scale_and_crop(option: Section, _: Section, parser: dict[str, Any]) -> None:
     option.without_effect("output_size")  # image_resizer's
     parser |= {"aug_scale_min": option.positive("scale_min"), "aug_scale_max": option.positive("scale_max")}
@@ -156,6 +174,7 @@ _READERS = {
     "random_vertical_flip": _vertical,
     "random_image_scale": _scale,
     "random_scale_crop_and_pad_to_square": _scale_and_crop,
+    "random_square_crop_by_scale": _square_crop,
     "ssd_random_crop": _ssd_crop,
     "random_crop_image": _crop,
     "autoaugment_image": _autoaugment,
