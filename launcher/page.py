@@ -7,7 +7,7 @@ import json
 import sys
 import webbrowser
 
-from launcher import oldapi, place, vertex
+from launcher import mlengine, oldapi, place, vertex
 from launcher.errors import UserError
 from launcher.google import Google
 from launcher.session import Session
@@ -20,7 +20,12 @@ def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
     """The command; returns its exit code."""
     session, number = place.session(stack), None
     if job:
-        session, found, _ = oldapi.find(session, job)
+        try:
+            session, found, _ = oldapi.find(session, job)
+        except UserError as error:
+            if not (session.google.is_google("ml") and mlengine.is_name(job)):
+                raise
+            raise UserError(f"{error}; a job of ML Engine, which ended training on 2025-01-31, has no page any more") from None
         number = vertex.number(found)
     address = url(session, number)
     if address is None:

@@ -315,9 +315,12 @@ def test_a_doctor_of_a_whole_stack(stage: Stage, tmp_path: Path) -> None:
 def test_a_doctor_where_nobody_answers(stage: Stage, tmp_path: Path) -> None:
     nowhere = {name: "http://127.0.0.1:9/" for name in stage.environment if name.startswith("CLOUDSDK_API_ENDPOINT_OVERRIDES_")}
     done = stage.run("doctor", "--format", "json", **nowhere)
-    assert done.returncode == 0
+    assert done.returncode == 1
     findings = json.loads(done.stdout)
-    assert {state for name, state in states(findings).items() if name != "images"} == {"ok", "skipped"}
+    assert {name: state for name, state in states(findings).items() if state != "skipped"} == {
+        "stack": "ok",
+        "credentials": "error",
+    }
     assert "cannot reach http://127.0.0.1:9" in findings[1]["text"]
     done = stage.run("doctor", "--format", "json", GOOGLE_OAUTH_ACCESS_TOKEN="wrong")
     assert done.returncode == 1 and states(json.loads(done.stdout))["credentials"] == "error"
