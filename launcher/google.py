@@ -112,8 +112,7 @@ class GoogleError(Exception):
             where = f" (that address is ${source})" if os.environ.get(source) else ""
             return f"cannot reach {host}{where}: {self.message}; check that it is up (the local cloud: odcloud local status)"
         advice = self.explanation.advice
-        message = f"{self.message.rstrip('.')}; {advice}" if advice else self.message
-        return f"{host} answered {self.status} {self.reason} to {self.method}: {message}"
+        return f"{host} answered {self.status} {self.reason} to {self.method}: {self.message}{advice and '; ' + advice}"
 
 
 def override_name(service: str) -> str:

@@ -95,7 +95,7 @@ def test_a_refused_create_is_said_once_and_can_be_mended(stage: Stage, gateway: 
     gateway.where, gateway.troubles = ("POST", "/customJobs"), [403]
     done = stage.run("train", "--config", "job.yaml", "--run", "refused", **gateway.overrides())
     assert done.returncode == 2
-    assert "answered 403 TROUBLE to aiplatform.projects.locations.customJobs.create: Come back later" in done.stderr
+    assert "answered 403 TROUBLE to aiplatform.projects.locations.customJobs.create: Come back later." in done.stderr
     assert stage.session().jobs(display_name="refused") == []
     mended = stage.run("train", "--config", "job.yaml", "--run", "refused", "--detach", check=True, **gateway.overrides())
     assert "waiting" not in mended.stderr

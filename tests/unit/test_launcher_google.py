@@ -121,7 +121,7 @@ def test_the_end_of_patience(service: Service) -> None:
     with pytest.raises(GoogleError) as caught:
         client(service).call("storage.buckets.get", bucket="b")
     assert len(service.requests) == google.ATTEMPTS
-    assert "answered 503 UNAVAILABLE to storage.buckets.get: Try later; that is the service's own trouble" in str(caught.value)
+    assert "answered 503 UNAVAILABLE to storage.buckets.get: Try later.; that is the service's own trouble" in str(caught.value)
 
 
 def test_retry_after_is_honoured(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
