@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from launcher.errors import UserError
+from launcher.transport import NotSent
 
 
-def default_token(credentials: Any, scope: str) -> tuple[Any, str]:
-    """The credentials (found when None is given) and an access token of theirs that is valid now."""
+def valid(credentials: Any, scope: str) -> Any:
+    """The credentials (found when None is given) with an access token that is valid now.
+
+    Raises UserError when there are none or Google refuses them, NotSent when nobody who could renew them is reached.
+    """
     import google.auth
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import GoogleAuthError, TransportError
     from google.auth.transport.requests import Request
 
     try:
@@ -18,9 +22,12 @@ def default_token(credentials: Any, scope: str) -> tuple[Any, str]:
             credentials, _ = google.auth.default(scopes=[scope])
         if not credentials.valid:
             credentials.refresh(Request())
-    except GoogleAuthError as error:
+    except (GoogleAuthError, OSError) as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        if isinstance(error, TransportError) or getattr(error, "retryable", False):
+            raise NotSent(None, f"no new access token: {said}") from error
         raise UserError(
-            f"no usable Google credentials: {str(error).splitlines()[0].rstrip('.')}; "
+            f"no usable Google credentials: {said}; "
             'run `gcloud auth application-default login`, or for the local cloud `eval "$(odcloud local env)"`'
         ) from error
-    return credentials, str(credentials.token)
+    return credentials

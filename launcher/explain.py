@@ -26,6 +26,7 @@ class Kind(Enum):
     PERMISSION = "an account lacks a permission"
     API = "an API is not enabled"
     BILLING = "the project has no billing account"
+    POLICY = "an organization's policy forbids it"
     CREDENTIALS = "no valid credentials"
     REQUEST = "the request is wrong"
     TROUBLE = "the service has trouble of its own"
@@ -66,15 +67,24 @@ def explain(status: int, error: Mapping[str, Any], method: str = "", url: str = 
         return _no_machines(region)
     if status == 429 or error.get("status") == "RESOURCE_EXHAUSTED" or _quotas(error, message):
         return _exhausted(error, message, project, region)
-    if info.get("reason") == "BILLING_DISABLED" or re.search(r"billing (to be enabled|account .* (closed|disabled))", message):
+    if info.get("reason") == "BILLING_DISABLED" or _unpaid(message):
         page = "https://console.cloud.google.com/billing/linkedaccount" + _query(project)
         return Explanation(Kind.BILLING, f"link a billing account to the project at {page}, wait some minutes and try again")
+    if policy := _policy(error, message, project):
+        return policy
+    if re.search("requires a quota project|authenticated using end user credentials", message):
+        # Its reason is SERVICE_DISABLED, too: in gcloud's own project, which is a user's consumer until another is named.
+        name = f"`gcloud auth application-default set-quota-project {_place(url, {})[0] or 'PROJECT'}`"
+        return Explanation(
+            Kind.CREDENTIALS, f"{name} says whose quota your calls count against; $GOOGLE_CLOUD_QUOTA_PROJECT, too"
+        )
     if info.get("reason") == "SERVICE_DISABLED" or "has not been used in project" in message:
         return _disabled(method, info, project)
     if status == 403 or ("permission" in message.lower() and status in (400, 404)):
         return _forbidden(method, message, info, project, url)
     if status == 400:
-        wrong = [f"{item.get('field')}: {item.get('description')}" for item in _violations(error, "fieldViolations")]
+        fields = _violations(error, "BadRequest", "fieldViolations")
+        wrong = [f"{item.get('field')}: {item.get('description')}" for item in fields]
         return Explanation(Kind.REQUEST, "the fields: " + "; ".join(wrong) if len(wrong) > 1 else "")
     if status == 408 or (status >= 500 and status != 501):
         return Explanation(Kind.TROUBLE, "that is the service's own trouble: try again later; https://status.cloud.google.com")
@@ -89,6 +99,35 @@ def explain_job(error: Mapping[str, Any], project: str = "", region: str = "") -
     if error.get("code") == EXHAUSTED and _quotas(error, message):
         return _exhausted(error, message, project, region)
     return Explanation(Kind.OTHER, "")
+
+
+def _unpaid(message: str) -> bool:
+    """Vertex AI and others: "This API method requires billing to be enabled."; Cloud Storage: the others."""
+    return bool(
+        re.search(
+            r"billing to be enabled|(absent|closed|disabled) billing account|billing account .*(absent|closed|disabled)",
+            message,
+        )
+    )
+
+
+def _policy(error: Mapping[str, Any], message: str, project: str) -> Explanation | None:
+    """What an organization forbids: by a constraint, whose name is in the message or the details, or by a perimeter."""
+    if _info(error).get("reason") == "SECURITY_POLICY_VIOLATED" or "vpcServiceControlsUniqueIdentifier" in message:
+        return Explanation(
+            Kind.POLICY,
+            "a VPC Service Controls perimeter keeps this call out: make it from inside, or ask its administrator",
+        )
+    violations = _violations(error, "PreconditionFailure", "violations")
+    told = " ".join([message, *(f"{one.get('type')} {one.get('description')}" for one in violations)])
+    constraint = re.search(r"\b(?:customC|c)onstraints/([\w.]+\w)", told)
+    if not constraint:
+        return None
+    return Explanation(
+        Kind.POLICY,
+        f"`gcloud org-policies describe {constraint[1]} --effective --project {project or 'PROJECT'}` shows what the "
+        "organization allows: choose that (a region: `pulumi config set gcp:region REGION`), or ask its administrator",
+    )
 
 
 def _stockout(message: str) -> bool:
@@ -136,7 +175,7 @@ def _quotas(error: Mapping[str, Any], message: str) -> list[str]:
     """The exact names of the quotas that an error is about."""
     info = _info(error)
     found = [info["quota_metric"]] if info.get("quota_metric") else []
-    found += [str(item.get("quotaMetric") or "") for item in _violations(error, "violations")]
+    found += [str(item.get("quotaMetric") or "") for item in _violations(error, "QuotaFailure", "violations")]
     listed = re.search(r"quota metrics exceed quota limits: (.+)", message)
     if listed:
         found += re.split(r"[,\s]+", listed[1].rstrip(". "))
@@ -157,8 +196,8 @@ def _forbidden(method: str, message: str, info: Mapping[str, str], project: str,
     quoted = re.search(r"[Pp]ermission '?([a-z][A-Za-z]*\.[A-Za-z]+\.[A-Za-z]+)'?", message)
     plain = re.search(r"does not have ([a-z]+\.[A-Za-z]+\.[A-Za-z]+) access", message)
     permission = info.get("permission") or (quoted and quoted[1]) or (plain and plain[1]) or ""
-    acting = re.search(r"act as (?:service[_ ]account:? ?)?\[?([\w.-]+@[\w.-]+)", message)
-    if acting or permission == "iam.serviceAccounts.actAs":
+    acting = re.search(r"(?:act as (?:service[_ ]account:? ?)?\[?|actAs' denied on service account )([\w.-]+@[\w.-]+)", message)
+    if acting or permission.lower() == "iam.serviceaccounts.actas":  # Google writes both
         account = acting[1].rstrip(".") if acting else "ACCOUNT, output 'service_account' of the stack,"
         return Explanation(
             Kind.PERMISSION,
@@ -206,8 +245,7 @@ def _info(error: Mapping[str, Any]) -> dict[str, str]:
     return {}
 
 
-def _violations(error: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
-    kind = "BadRequest" if field == "fieldViolations" else "QuotaFailure"
+def _violations(error: Mapping[str, Any], kind: str, field: str) -> list[Mapping[str, Any]]:
     return [one for item in _details(error, kind) for one in item.get(field) or () if isinstance(one, dict)]
 
 

@@ -7,6 +7,7 @@ than all the rest of a launch.
 
 Endpoints: $CLOUDSDK_API_ENDPOINT_OVERRIDES_<SERVICE>, else the stack's output `endpoints`, else Google's.
 Credentials: $GOOGLE_OAUTH_ACCESS_TOKEN, else Application Default Credentials.
+Quota: $GOOGLE_CLOUD_QUOTA_PROJECT's, else that of the credentials' quota project; some services refuse a user's calls without.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from launcher.errors import UserError
 from launcher.transport import NotSent, Response, Transport
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ VERSIONS = {
     "storage": "v1",
 }
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+QUOTA_PROJECT = "GOOGLE_CLOUD_QUOTA_PROJECT"
 ATTEMPTS = 5
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 UNCLEAR = TRANSIENT - {429}
@@ -249,11 +252,7 @@ class Google:
         Returns the object when it is complete, else the number of bytes that have arrived. Sent once. Raises GoogleError.
         """
         span = f"{first}-{first + len(content) - 1}" if content else "*"
-        headers = {
-            "Authorization": f"Bearer {self.access_token()}",
-            "User-Agent": "odcloud",
-            "Content-Range": f"bytes {span}/{total}",
-        }
+        headers = {"Content-Range": f"bytes {span}/{total}"}
         answer = self._once("storage.objects.insert", "PUT", url, headers, content, False, None)
         if answer.status != RESUME_INCOMPLETE:
             found: dict[str, Any] = json.loads(answer.body)
@@ -273,7 +272,7 @@ class Google:
     ) -> Response:
         method = discovered(method_id)
         url = self._url(method_id, method, params, media)
-        headers = {"Authorization": f"Bearer {self.access_token()}", "User-Agent": "odcloud", "Accept": "application/json"}
+        headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type
         attempt = 0
@@ -299,6 +298,7 @@ class Google:
         allowed: Callable[[], bool] | None,
     ) -> Response:
         try:
+            headers = {**self._signature(), **headers}
             answer = self._transport.send(verb, url, headers, body, fresh=fresh, allowed=allowed)
         except (OSError, http.client.HTTPException) as error:
             cause = error.__cause__ if isinstance(error, NotSent) else error
@@ -331,13 +331,26 @@ class Google:
         return self.base_url(service) + path + ("?" + urlencode(query, doseq=True) if query else "")
 
     def access_token(self) -> str:
+        """A token that is valid now. Raises UserError when there is none."""
+        try:
+            return self._token()
+        except NotSent as error:
+            raise UserError(f"{error.strerror}; check the network") from error
+
+    def _token(self) -> str:
         given = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")
         if given:
             return given
         from launcher import credentials
 
-        self._credentials, token = credentials.default_token(self._credentials, SCOPE)
-        return token
+        self._credentials = credentials.valid(self._credentials, SCOPE)
+        return str(self._credentials.token)
+
+    def _signature(self) -> dict[str, str]:
+        """The headers that say who calls, with what program, and against which project's quota. Raises UserError, NotSent."""
+        signature = {"Authorization": f"Bearer {self._token()}", "User-Agent": "odcloud"}
+        project = os.environ.get(QUOTA_PROJECT) or getattr(self._credentials, "quota_project_id", None)
+        return {**signature, "X-Goog-User-Project": project} if project else signature
 
 
 def pause(attempt: int, retry_after: float = 0.0) -> float:

@@ -91,6 +91,12 @@ ACT_AS = error(
     "PERMISSION_DENIED",
     "You do not have permission to act as service_account: odcloud-dev@kites.iam.gserviceaccount.com. (or it may not exist)",
 )
+ACT_AS_COMPUTE = error(
+    403,
+    "PERMISSION_DENIED",
+    "Permission 'iam.serviceaccounts.actAs' denied on service account 123-compute@developer.gserviceaccount.com "
+    "(or it may not exist).",
+)
 AGENT = error(
     400,
     "INVALID_ARGUMENT",
@@ -109,6 +115,36 @@ BILLING = error(
     "PERMISSION_DENIED",
     "This API method requires billing to be enabled. Please enable billing on project #kites.",
     info("BILLING_DISABLED", consumer="projects/kites", service="aiplatform.googleapis.com"),
+)
+ABSENT_BILLING = {"code": 403, "message": "The project to be billed is associated with an absent billing account."}
+QUOTA_PROJECT = error(
+    403,
+    "PERMISSION_DENIED",
+    "Your application is authenticating by using local Application Default Credentials. The cloudbilling.googleapis.com API "
+    "requires a quota project, which is not set by default. To learn how to set your quota project, see "
+    "https://cloud.google.com/docs/authentication/adc-troubleshooting/user-creds .",
+    info("SERVICE_DISABLED", consumer="projects/764086051850", service="cloudbilling.googleapis.com"),
+)
+LOCATIONS = error(
+    400,
+    "FAILED_PRECONDITION",
+    "The request has violated one or more Org Policies. Please refer to the respective violations for more information.",
+    {
+        "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+        "violations": [{"type": "constraints/gcp.resourceLocations", "subject": "orgpolicy:projects/kites"}],
+    },
+)
+CUSTOM_POLICY = error(
+    403,
+    "PERMISSION_DENIED",
+    "Operation denied by org policy on resource 'projects/kites/locations/us-central1': "
+    '["customConstraints/custom.labels": "Every job has a cost-center."]',
+)
+PERIMETER = error(
+    403,
+    "PERMISSION_DENIED",
+    "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: VQQnKfXtZ16NH",
+    info("SECURITY_POLICY_VIOLATED", consumer="projects/kites", uid="VQQnKfXtZ16NH", service="storage.googleapis.com"),
 )
 WRONG_PROJECT = error(403, "PERMISSION_DENIED", "Permission denied on resource project kitez.", info("CONSUMER_INVALID"))
 EXPIRED = error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", info("ACCESS_TOKEN_EXPIRED"))
@@ -199,6 +235,13 @@ DOWN = error(503, "UNAVAILABLE", "The service is currently unavailable.")
             ("`pulumi up` enables it", "gcloud services enable aiplatform.googleapis.com --project kites"),
         ),
         (403, BILLING, JOBS, Kind.BILLING, ("https://console.cloud.google.com/billing/linkedaccount?project=kites",)),
+        (403, ABSENT_BILLING, OBJECTS, Kind.BILLING, ("https://console.cloud.google.com/billing/linkedaccount",)),
+        (403, QUOTA_PROJECT, JOBS, Kind.CREDENTIALS, ("gcloud auth application-default set-quota-project kites`",)),
+        (403, QUOTA_PROJECT, OBJECTS, Kind.CREDENTIALS, ("set-quota-project PROJECT`",)),
+        (400, LOCATIONS, JOBS, Kind.POLICY, ("org-policies describe gcp.resourceLocations --effective --project kites`",)),
+        (403, CUSTOM_POLICY, JOBS, Kind.POLICY, ("org-policies describe custom.labels --effective",)),
+        (403, PERIMETER, OBJECTS, Kind.POLICY, ("VPC Service Controls",)),
+        (403, ACT_AS_COMPUTE, JOBS, Kind.PERMISSION, ("-binding 123-compute@developer.gserviceaccount.com --member user:YOU",)),
         (403, WRONG_PROJECT, JOBS, Kind.PERMISSION, ("pulumi config get gcp:project",)),
         (400, AGENT, JOBS, Kind.PERMISSION, ("pulumi config get gcp:project",)),
         (401, EXPIRED, JOBS, Kind.CREDENTIALS, ("gcloud auth application-default login",)),

@@ -6,7 +6,7 @@ import json
 import runpy
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from launcher import google
+from launcher.errors import UserError
 from launcher.google import Google, GoogleError
 
 
@@ -26,6 +27,7 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[tuple[int, Any, dict[str, str]] | None] = []
         self.requests: list[tuple[str, str, bytes]] = []
+        self.headers: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -39,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((self.command, self.path, content))
+        self.server.headers.append(dict(self.headers))
         answer = self.server.answers.pop(0)
         if answer is None:
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -95,6 +98,51 @@ def test_addresses_come_from_the_discovery_documents(service: Service) -> None:
 def test_a_parameter_that_the_method_does_not_have_is_a_bug(service: Service) -> None:
     with pytest.raises(TypeError, match="pagesize"):
         client(service).call("storage.objects.list", bucket="b", pagesize=3)
+
+
+@pytest.fixture
+def signed_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Application Default Credentials as `gcloud auth application-default login` leaves them, with these fields besides."""
+
+    def sign_in(**more: str) -> None:
+        monkeypatch.delenv("GOOGLE_OAUTH_ACCESS_TOKEN")
+        monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT", raising=False)
+        user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r", "token": "user's"}
+        path = tmp_path / "adc.json"
+        path.write_text(json.dumps({**user, "expiry": "2999-01-01T00:00:00Z", **more}))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+
+    return sign_in
+
+
+def test_calls_count_against_the_credentials_quota_project(
+    service: Service, signed_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.answers = [(200, {}, {})] * 4
+    client(service).call("storage.buckets.get", bucket="b")
+    signed_in(quota_project_id="kites")
+    client(service).call("storage.buckets.get", bucket="b")
+    client(service).upload("b", "a.json", b"{}", "application/json", if_generation=0)
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "balloons")
+    client(service).call("storage.buckets.get", bucket="b")
+    assert [headers["Authorization"] for headers in service.headers] == ["Bearer secret", *["Bearer user's"] * 3]
+    assert [headers.get("X-Goog-User-Project") for headers in service.headers] == [None, "kites", "kites", "balloons"]
+
+
+def test_a_token_that_nobody_renews_is_an_outage_and_not_a_refusal(
+    service: Service, signed_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in(expiry="2020-01-01T00:00:00Z")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+    with pytest.raises(GoogleError) as caught:
+        client(service).call("aiplatform.projects.locations.customJobs.create", parent=PARENT, body={})
+    assert caught.value.transient and not caught.value.unclear
+    assert "no new access token" in str(caught.value)
+    with pytest.raises(UserError, match="no new access token"):
+        client(service).access_token()
+    assert service.requests == []
 
 
 @pytest.mark.parametrize("trouble", [(503, {}, {}), (429, {}, {}), (500, b"<html>", {}), None])
