@@ -69,7 +69,7 @@ def apis(case: Case) -> Finding:
 
 
 def jobs(case: Case) -> Finding:
-    """The account in use may create jobs, and have them run as the trainer's account."""
+    """The account in use may create jobs and read their logs."""
     name = case.outputs.project
     wanted = ["aiplatform.customJobs.create", "aiplatform.customJobs.get", "logging.logEntries.list"]
     found = case.session.google.call(
@@ -86,10 +86,11 @@ def jobs(case: Case) -> Finding:
 
 
 def trainer(case: Case) -> Finding:
-    """The account that the jobs run as exists."""
+    """The account that the jobs run as exists, and the account in use may have them run as it."""
     email = (case.body or {}).get("jobSpec", {}).get("serviceAccount") or case.outputs.service_account
+    name, acting = f"projects/-/serviceAccounts/{email}", "iam.serviceAccounts.actAs"
     try:
-        found = case.session.google.call("iam.projects.serviceAccounts.get", name=f"projects/-/serviceAccounts/{email}")
+        found = case.session.google.call("iam.projects.serviceAccounts.get", name=name)
     except GoogleError as failure:
         if failure.status == 404:
             return error(f"{email} does not exist", "pulumi refresh && pulumi up")
@@ -98,4 +99,12 @@ def trainer(case: Case) -> Finding:
         raise
     if found.get("disabled"):
         return error(f"{email} is disabled", f"gcloud iam service-accounts enable {email}")
-    return ok(f"{email} exists")
+    granted = case.session.google.call(
+        "iam.projects.serviceAccounts.testIamPermissions", resource=name, body={"permissions": [acting]}, repeat=True
+    )
+    if acting not in granted.get("permissions", ()):
+        return error(
+            f"the account in use lacks {acting} on {email}",
+            f"gcloud iam service-accounts add-iam-policy-binding {email} --member=user:YOU --role=roles/iam.serviceAccountUser",
+        )
+    return ok(f"{email} exists, and jobs may be launched to run as it")

@@ -1,7 +1,9 @@
 """Quotas of Vertex AI's custom training, for what the job asks, and where its accelerators are.
 
-Metric names: https://cloud.google.com/vertex-ai/docs/quotas (`custom_model_training_cpus`, `…_nvidia_t4_gpus`, and the same
-with `preemptible_` for Spot). Limits: `serviceusage.services.consumerQuotaMetrics.list`, which is in v1beta1 only.
+Metric names: https://cloud.google.com/vertex-ai/docs/quotas (`custom_model_training_cpus` for N1 and E2 machines, `…_n2_cpus`
+and the like for other families, `…_nvidia_t4_gpus`, and the same with `preemptible_` for Spot and FLEX_START, see
+https://cloud.google.com/vertex-ai/docs/training/schedule-jobs-dws).
+Limits: `serviceusage.services.consumerQuotaMetrics.list`, which is in v1beta1 only.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from launcher.doctor.case import Case, Finding, error, ok, skipped
 PREFIX = "aiplatform.googleapis.com/custom_model_training_"
 PAGE = "https://console.cloud.google.com/iam-admin/quotas"
 UNLIMITED = -1
+_GPUS = {"NVIDIA_H100_80GB": "h100", "NVIDIA_H100_MEGA_80GB": "h100_mega", "NVIDIA_H200_141GB": "h200"}
+"""Accelerators whose metric leaves out the memory that their name has."""
 
 
 def quotas(case: Case) -> Finding:
@@ -45,15 +49,18 @@ def quotas(case: Case) -> Finding:
 
 def asked(case: Case) -> dict[str, int]:
     """{metric without PREFIX: how many} of the job."""
-    spot = "preemptible_" if case.body and strategy(case.body) == "SPOT" else ""
-    cores = 0.0
+    spot = "preemptible_" if case.body and strategy(case.body) in ("SPOT", "FLEX_START") else ""
+    cores: dict[str, float] = {}
     for count, pool in case.pools():
-        size = prices.shape(pool["machineSpec"]["machineType"])
-        cores += count * size[0] if size else 0
-    found = {f"{spot}cpus": math.ceil(cores)} if cores else {}
+        machine = pool["machineSpec"]["machineType"]
+        if size := prices.shape(machine):
+            family = machine.partition("-")[0]
+            name = f"{spot}cpus" if family in ("n1", "e2") else f"{spot}{family}_cpus"
+            cores[name] = cores.get(name, 0) + count * size[0]
+    found = {name: math.ceil(number) for name, number in cores.items()}
     for kind, count in case.accelerators().items():
         if kind.startswith("NVIDIA_"):
-            name = kind.lower().removeprefix("nvidia_").removeprefix("tesla_")
+            name = _GPUS.get(kind, kind.lower().removeprefix("nvidia_").removeprefix("tesla_"))
             found[f"{spot}nvidia_{name}_gpus"] = count
     return found
 

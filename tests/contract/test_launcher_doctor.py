@@ -71,8 +71,10 @@ def case(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Case]:
     return made
 
 
-def body(kind: str | None = "NVIDIA_TESLA_T4", strategy: str = "STANDARD") -> dict[str, Any]:
-    machine: dict[str, Any] = {"machineType": "n1-standard-8"}
+def body(
+    kind: str | None = "NVIDIA_TESLA_T4", strategy: str = "STANDARD", machine_type: str = "n1-standard-8"
+) -> dict[str, Any]:
+    machine: dict[str, Any] = {"machineType": machine_type}
     if kind:
         machine |= {"acceleratorType": kind, "acceleratorCount": 2}
     pool = {"machineSpec": machine, "pythonPackageSpec": {"packageUris": ["gs://b/p"], "executorImageUri": "i", "args": []}}
@@ -130,6 +132,24 @@ def test_nobody_answers(case: Callable[..., Case], monkeypatch: pytest.MonkeyPat
             {"iam.projects.serviceAccounts.get": (200, {"email": "a", "disabled": True})},
             "error",
             "is disabled",
+        ),
+        (
+            project.trainer,
+            {
+                "iam.projects.serviceAccounts.get": (200, {"email": "a"}),
+                "iam.projects.serviceAccounts.testIamPermissions": (200, {}),
+            },
+            "error",
+            "the account in use lacks iam.serviceAccounts.actAs on trainer@",
+        ),
+        (
+            project.trainer,
+            {
+                "iam.projects.serviceAccounts.get": (200, {"email": "a"}),
+                "iam.projects.serviceAccounts.testIamPermissions": (200, {"permissions": ["iam.serviceAccounts.actAs"]}),
+            },
+            "ok",
+            "jobs may be launched",
         ),
         (
             storage.bucket,
@@ -192,6 +212,10 @@ def metric(name: str, *buckets: dict[str, Any]) -> dict[str, Any]:
         (body(), "7", "error", "custom_model_training_nvidia_t4_gpus: 8 asked, 7 allowed in us-central1"),
         (body(None), "0", "ok", "cpus 32/unlimited"),
         (body(strategy="SPOT"), "100", "skipped", "no limit found of preemptible_cpus, preemptible_nvidia_t4_gpus"),
+        (body(strategy="FLEX_START"), "100", "skipped", "no limit found of preemptible_cpus, preemptible_nvidia_t4_gpus"),
+        (body(None, machine_type="n2-standard-8"), "0", "skipped", "no limit found of n2_cpus"),
+        (body("NVIDIA_H100_80GB", machine_type="a3-highgpu-8g"), "0", "skipped", "no limit found of a3_cpus, nvidia_h100_gpus"),
+        (body("NVIDIA_A100_80GB", machine_type="a2-ultragpu-2g"), "0", "skipped", "found of a2_cpus, nvidia_a100_80gb_gpus"),
     ],
 )
 def test_quotas(case: Callable[..., Case], job: dict[str, Any], limit: str, state: str, said: str) -> None:
