@@ -104,6 +104,8 @@ def main() -> NoReturn:
     except BrokenPipeError:  # … | head: nobody reads on, which is no fault
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # a file that this user may not read, a full disk, a working folder that is gone
+        code = _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
     except Exception as error:
         # Imported here, for it is needed by those commands only that talk to Google and then is there already.
         from launcher.google import GoogleError

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from localcloud import chaos_cli, lifecycle
 from localcloud.env import FORMATS, PROVIDERS, environment, pulumi_home, render
-from localcloud.errors import LocalCloudError
+from localcloud.errors import LocalCloudError, told
 from localcloud.home import DEFAULT_PORT, Home, Running, find_home
 from localcloud.pulumi_provider import install as pulumi_provider
 
@@ -135,13 +135,14 @@ def _env(arguments: argparse.Namespace, home: Home) -> int:
             pulumi_provider.select_local_stack(pulumi_home(home, arguments.provider))
         except LocalCloudError as error:
             print(f"odcloud: note: the stack could not be selected: {error}", file=sys.stderr)
-    path = os.environ.get("PATH", os.defpath)
-    print(render(environment(home, running, path, arguments.provider), arguments.format))
+    print(render(environment(home, running, os.environ, arguments.provider), arguments.format))
     return 0
 
 
 def _reset(arguments: argparse.Namespace, home: Home) -> int:
-    if not arguments.yes and sys.stdin.isatty():
+    if not arguments.yes and home.path.exists():
+        if not sys.stdin.isatty():
+            raise LocalCloudError(f"this deletes everything in {home.path}: say --yes where nobody can be asked")
         answer = input(f"Delete everything in {home.path} (buckets, jobs, stack state)? [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             print("Nothing was deleted.")
@@ -157,10 +158,17 @@ def _reset(arguments: argparse.Namespace, home: Home) -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        if not (sys.argv[1:] if argv is None else argv):
+            parser.print_help(sys.stderr)
+            sys.exit(2)
+        arguments = parser.parse_args(argv)
         sys.exit(arguments.run(arguments, find_home(os.environ, Path.cwd())))
     except LocalCloudError as error:
         print(f"odcloud: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a folder or a file in it that this user may not read or write, or a full disk
+        print(f"odcloud: error: {told(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

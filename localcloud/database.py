@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from localcloud.errors import LocalCloudError
+
 SEEN = 4096  # rows that are remembered
 T = TypeVar("T")
 
@@ -39,17 +41,21 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
+        """Opens the file, and makes what is not there yet. Raises LocalCloudError when it is no database, or a damaged one."""
         self.lock = threading.RLock()
         self._depth = 0
         self._seen: dict[tuple[Any, ...], Any] = {}
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._connection.row_factory = sqlite3.Row
         self._connection.create_function("regexp", 2, _regexp, deterministic=True)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        for schema in _schemas:
-            self._connection.executescript(schema)
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            for schema in _schemas:
+                self._connection.executescript(schema)
+        except sqlite3.DatabaseError as error:
+            raise LocalCloudError(f"{path} cannot be used: {error}; `odcloud local reset` begins afresh") from error
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Runs one statement (a transaction of its own outside `transaction()`) and returns the number of rows it changed."""

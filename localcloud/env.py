@@ -6,6 +6,7 @@ The single source of these names. What would need no local cloud (a project, say
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from localcloud.cloud import PROJECT, REGION
-from localcloud.home import Home, Running
+from localcloud.home import HOST, Home, Running
 
 GCLOUD_APIS = (
     "STORAGE",
@@ -59,8 +60,23 @@ def pulumi_home(home: Home, provider: str) -> Path:
     return home.pulumi_home if provider == "local" else home.path / f"pulumi-home-{provider}"
 
 
-def environment(home: Home, running: Running, path: str, provider: str = "local") -> dict[str, str]:
-    """The variables, in order. `path`: the PATH of the shell they are for. `provider`: whose Pulumi provider is used, this
+def past_proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which clients talk to this machine without the proxy of an environment; {} where it has none.
+
+    Not only clients of the local cloud need them: gRPC, over which TensorFlow's replicas and Pulumi's parts talk to each other,
+    would send that through an $http_proxy as well.
+    """
+    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy") for name in environ):
+        return {}
+    spared = [name for name in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",") if name]
+    if spared == ["*"]:
+        return {}
+    told = ",".join(dict.fromkeys([*spared, HOST, "localhost"]))
+    return {"no_proxy": told, "NO_PROXY": told}
+
+
+def environment(home: Home, running: Running, environ: Mapping[str, str], provider: str = "local") -> dict[str, str]:
+    """The variables, in order. `environ`: those of the shell they are for. `provider`: whose Pulumi provider is used, this
     project's own or Google's, which Pulumi downloads; both have the same state."""
     url = running.url
     found = {"ODCLOUD_HOME": str(home.path)}  # so that `odcloud local stop` means this one in any folder
@@ -94,9 +110,9 @@ def environment(home: Home, running: Running, path: str, provider: str = "local"
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": str(provider == "local").lower(),
     }
     # the Pulumi language host takes the first python on PATH, so the one that has the project's packages must be it
-    own = str(Path(sys.executable).parent)
+    own, path = str(Path(sys.executable).parent), environ.get("PATH", os.defpath)
     found["PATH"] = path if path.split(":")[0] == own else f"{own}:{path}"
-    return found
+    return found | past_proxies(environ)
 
 
 def render(variables: Mapping[str, str], form: str) -> str:

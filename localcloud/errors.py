@@ -10,6 +10,11 @@ class LocalCloudError(Exception):
     """A command of the local cloud cannot do what was asked; the message says what is wrong, where, and what to do."""
 
 
+def told(error: OSError) -> str:
+    """A refusal of the operating system in a line: which file, and what is wrong with it."""
+    return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+
+
 # canonical code for an HTTP status (google.rpc.Code), and the word the older storage API uses for it
 _STATUS = {
     400: ("INVALID_ARGUMENT", "invalid"),

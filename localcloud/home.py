@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +19,7 @@ from localcloud.errors import LocalCloudError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8791
+SPACE = 4 << 20  # bytes that must be free for a start
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,21 @@ class Home:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in ("buckets", "uploads", "jobs", "environments", "pulumi-home", "pulumi-state"):
                 (self.path / name).mkdir(exist_ok=True)
+            self._try_space()
             if not self.token_file.exists():
                 descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "w") as file:
                     file.write(secrets.token_urlsafe(32))
         except OSError as error:
+            advice = "free some, or set ODCLOUD_HOME" if error.errno == errno.ENOSPC else "set ODCLOUD_HOME"
             raise LocalCloudError(
-                f"{self.path}: the state folder cannot be made: {error.strerror}; set ODCLOUD_HOME"
+                f"{self.path}: the state folder cannot be made: {error.strerror}; {advice} to a folder elsewhere"
             ) from error
+
+    def _try_space(self) -> None:
+        """Raises OSError where there is no room for a database and a log, which could not even say so."""
+        with tempfile.TemporaryFile(dir=self.path) as file:
+            os.posix_fallocate(file.fileno(), 0, SPACE)
 
     def last_port(self) -> int | None:
         """The port of the server that was started last, by the credentials that it wrote: where its clients still look."""

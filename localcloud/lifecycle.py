@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from localcloud.errors import LocalCloudError
+from localcloud.env import past_proxies
+from localcloud.errors import LocalCloudError, told
 from localcloud.home import DEFAULT_PORT, HOST, Home, Running
 
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 LOCK_SECONDS = 2.0  # longer than anyone holds the lock just to see whether it is free
 PORTS_TRIED = 100
+ERROR = "odcloud: error: "
 
 
 def bind(port: int | None, before: int | None = None) -> socket.socket:
@@ -78,7 +80,7 @@ def start(home: Home, port: int | None) -> tuple[Running, bool]:
             pass_fds=[listener.fileno()],
             start_new_session=True,
             cwd=home.path,
-            env={**os.environ, "PYTHONPATH": _import_path()},
+            env={**os.environ, **past_proxies(os.environ), "PYTHONPATH": _import_path()},
         )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -88,7 +90,7 @@ def start(home: Home, port: int | None) -> tuple[Running, bool]:
         if process.poll() is not None:
             if home.locked() and (other := _wait_for_other(home)) is not None:  # another start was quicker
                 return other, False
-            raise LocalCloudError(f"the local cloud ended while starting:\n{_last_lines(home.log_file, log_start)}")
+            raise LocalCloudError(_ended(home, _last_lines(home.log_file, log_start)))
         time.sleep(0.05)
     process.kill()
     process.wait()
@@ -120,6 +122,8 @@ def reset(home: Home) -> bool:
     """Stops the server and deletes the home; False when there was none."""
     if not home.path.exists():
         return False
+    if not home.path.is_dir():
+        raise LocalCloudError(f"{home.path} is a file, not the state folder of a local cloud: nothing was deleted")
     if not home.database_file.exists() and any(home.path.iterdir()) and not home.token_file.exists():
         raise LocalCloudError(f"{home.path} does not look like the state of a local cloud: nothing was deleted")
     stop(home)
@@ -162,6 +166,14 @@ def _healthy(running: Running) -> bool:
         connection.close()
 
 
+def _ended(home: Home, lines: str) -> str:
+    """Why a server ended while it was starting: its own error if it told one, else the last lines of its log."""
+    _, told, error = lines.rpartition(ERROR)
+    if told:
+        return error
+    return f"the local cloud ended while starting; its log, {home.log_file}, ends with:\n{lines or '(nothing)'}"
+
+
 def _last_lines(log: Path, start: int) -> str:
     with log.open("rb") as file:
         file.seek(start)
@@ -187,5 +199,8 @@ if __name__ == "__main__":
     try:
         _serve(Home(Path(sys.argv[1])), socket.socket(fileno=int(sys.argv[2])))
     except LocalCloudError as error:
-        print(f"odcloud: error: {error}", file=sys.stderr)
+        print(f"{ERROR}{error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"{ERROR}{told(error)}", file=sys.stderr)
         sys.exit(2)

@@ -87,7 +87,7 @@ def export(source: str, destination: str, label_map: str | None, stack: str | No
 
 @click.command(
     "predict",
-    help="Detect objects in image files with an exported model, and draw them.",
+    help="Detect objects in images with an exported model.",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True},
 )

@@ -152,17 +152,59 @@ def test_every_command_has_help(user: User) -> None:
         assert shown.returncode == 0 and shown.stdout.startswith("usage: odcloud local")
 
 
-def test_a_crash_while_starting_shows_the_last_lines_of_the_log(user: User) -> None:
+def test_a_damaged_database_is_said_at_the_start(user: User) -> None:
     user.home.mkdir()
     (user.home / "cloud.sqlite").write_text("this is no database, and long enough to be seen as none" * 100)
     message = user.error("start")
-    assert "ended while starting" in message and "file is not a database" in message
+    assert "cloud.sqlite cannot be used: file is not a database" in message and "odcloud local reset" in message
+    assert message.count("\n") == 1
     assert user.json("status")["running"] is False
+
+
+def test_a_full_disk_is_said_at_the_start(user: User) -> None:
+    """The limit of a file's size stands in for a full disk, on which not even a log could say what is wrong."""
+    limit = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); runpy.run_module('localcloud')"
+    done = subprocess.run(
+        [sys.executable, "-c", limit, "start"], cwd=user.folder, env=user.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert str(user.home) in done.stderr and "ODCLOUD_HOME" in done.stderr
+    assert not [path for path in user.home.rglob("*") if path.is_file()]
+    assert user.json("start")["home"] == str(user.home)
+
+
+def test_a_state_folder_that_is_none(user: User) -> None:
+    user.home.write_text("a file")
+    assert "state" in user.error("start") and "nothing was deleted" in user.error("reset", "--yes")
+    assert user.home.read_text() == "a file"
+    user.home.unlink()
+    user.home.mkdir()
+    (user.home / "token").mkdir()  # what cannot be read, though it is there
+    assert f"{user.home}/token: Is a directory" in user.error("start")
+
+
+def test_a_proxy_of_the_environment_is_for_others(user: User) -> None:
+    """Neither the local cloud's clients nor its replicas, which inherit its environment, are sent through it."""
+    nobody = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    assert user.run("start", **nobody).returncode == 0
+    started = user.json("status")
+    assert b"no_proxy=127.0.0.1" in Path(f"/proc/{started['pid']}/environ").read_bytes()
+    exports = user.run("env", **nobody).stdout
+    ask = f"import urllib.request; print(urllib.request.urlopen('{started['url']}/healthz').status)"
+    done = subprocess.run(
+        ["bash", "-c", f'{exports}\n{sys.executable} -c "{ask}"'],
+        env={**user.environment, **nobody},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "200\n", done.stderr
 
 
 def test_reset_forgets_everything_and_deletes_nothing_else(user: User) -> None:
     first = user.json("start")
-    assert user.json("reset")["deleted"] is True
+    assert "--yes" in user.error("reset")  # where nobody can be asked
+    assert user.json("status")["running"] is True
+    assert user.json("reset", "--yes")["deleted"] is True
     assert not user.home.exists() and not alive(first["pid"])
     assert user.json("reset")["deleted"] is False
     (user.folder / "documents").mkdir()

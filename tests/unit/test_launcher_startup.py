@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -86,7 +88,20 @@ def test_each_option_says_what_it_is() -> None:
 
 
 def test_a_group_alone_shows_its_help() -> None:
-    for words in ([], ["jobs"], ["data"], ["image"]):
+    for words in ([], ["jobs"], ["data"], ["image"], ["local"], ["config"]):
         done = subprocess.run([sys.executable, "-m", "launcher.cli", *words], capture_output=True, text=True)
         assert done.returncode == 2 and done.stdout == ""
-        assert done.stderr.startswith("Usage: ") and "error" not in done.stderr.splitlines()[0]
+        assert done.stderr.lower().startswith("usage: ") and "error" not in done.stderr.splitlines()[0]
+
+
+def test_what_the_system_refuses_is_one_error(tmp_path: Path) -> None:
+    """The working folder is gone; the other refusals (no rights, a full disk) come the same way."""
+    script = f"cd {tmp_path}; rmdir {tmp_path}; exec {sys.executable} -m launcher.cli jobs list"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "odcloud: error: No such file or directory\n")
+
+
+def test_the_list_of_commands_is_not_cut_off() -> None:
+    done = subprocess.run([sys.executable, "-m", "launcher.cli", "--help"], capture_output=True, text=True)
+    assert not [line for line in done.stdout.splitlines()[1:] if line.endswith("...")]

@@ -12,7 +12,7 @@ import pytest
 
 from localcloud.credentials import write_file
 from localcloud.database import Database
-from localcloud.env import environment, render
+from localcloud.env import environment, past_proxies, render
 from localcloud.home import Home, Running, find_home
 
 
@@ -62,7 +62,7 @@ def test_the_port_of_the_last_time_is_known_by_the_credentials(tmp_path: Path) -
 def test_environment_survives_a_shell(tmp_path: Path) -> None:
     home = Home(tmp_path / 'it\'s a $home `x` "y"')
     home.prepare()
-    variables = environment(home, Running(1, 9999, ""), "/usr/bin:/bin")
+    variables = environment(home, Running(1, 9999, ""), {"PATH": "/usr/bin:/bin"})
     script = render(variables, "shell") + "\nexec env -0"
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={}).stdout
     seen = dict(item.split("=", 1) for item in shown.split("\0") if item)
@@ -70,7 +70,23 @@ def test_environment_survives_a_shell(tmp_path: Path) -> None:
     assert json.loads(render(variables, "json")) == variables
     assert seen["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"] == "http://127.0.0.1:9999/"
     assert seen["GOOGLE_STORAGE_CUSTOM_ENDPOINT"] == "http://127.0.0.1:9999/storage/v1/"
-    assert environment(home, Running(1, 9999, ""), variables["PATH"])["PATH"] == variables["PATH"]
+    assert environment(home, Running(1, 9999, ""), variables) == variables
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ({}, None),
+        ({"no_proxy": "intra.example"}, None),
+        ({"http_proxy": "http://proxy:3128"}, "127.0.0.1,localhost"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "intra.example,localhost"}, "intra.example,localhost,127.0.0.1"),
+        ({"http_proxy": "http://proxy:3128", "no_proxy": "*"}, None),
+    ],
+)
+def test_no_proxy_stands_between_the_local_cloud_and_its_clients(before: dict[str, str], told: str | None) -> None:
+    found = past_proxies(before)
+    assert found == ({"no_proxy": told, "NO_PROXY": told} if told else {})
+    assert past_proxies(before | found) == found
 
 
 def test_transactions(tmp_path: Path) -> None:

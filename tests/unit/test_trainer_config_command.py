@@ -100,7 +100,7 @@ def test_explain_accounts_for_each_field_once(config: Path, capsys: pytest.Captu
     assert sorted({note["line"] for note in notes}) == set_lines
 
 
-@pytest.mark.parametrize("arguments", [[], ["chekc"], ["check"], ["check", "x", "--formt=json"], ["explain", "/none"]])
+@pytest.mark.parametrize("arguments", [["chekc"], ["check"], ["check", "x", "--formt=json"], ["explain", "/none"]])
 def test_wrong_use_ends_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err

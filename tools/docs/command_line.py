@@ -136,7 +136,7 @@ def _parser(module: str) -> argparse.ArgumentParser:
     main = importlib.import_module(module).main
     with mock.patch.object(argparse.ArgumentParser, "parse_args", caught):
         try:
-            main([])
+            main(["-"])
         except _CaughtError as found:
             return found.parser
     raise AssertionError(f"{module}.main reads no arguments")

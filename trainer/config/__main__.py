@@ -38,6 +38,9 @@ def _main(argv: Sequence[str]) -> int:
         else:
             arguments.add_format(sub)
         sub.set_defaults(command=command)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return arguments.USAGE_EXIT_CODE
     options = parser.parse_args(argv)
     return int(options.command(options))
 

@@ -73,7 +73,8 @@ def read_summary(folder: Path, dataset: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / SUMMARY}: cannot be read ({error}); remove it, or name another folder") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{folder / SUMMARY}: cannot be read ({why}); remove it, or name another folder") from error
     if not isinstance(summary, dict) or not isinstance(summary.get("parameters"), dict):
         raise InputError(f"{folder / SUMMARY}: was not written by `odcloud data`; name another folder")
     other = summary["parameters"].get("dataset", dataset)
