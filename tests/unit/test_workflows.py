@@ -39,10 +39,36 @@ def test_nothing_that_others_typed_is_pasted_into_a_script(path: Path) -> None:
     assert scripts and not [script for script in scripts if "${{" in script]
 
 
-def test_those_that_change_a_stack_wait_for_each_other() -> None:
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_secret_is_in_the_environment_of_the_scripts_that_need_it_and_the_checkout_leaves_no_token(path: Path) -> None:
+    workflow = read(path)
+    wide = [workflow.get("env", {}), *(job.get("env", {}) for job in workflow["jobs"].values())]
+    assert "secrets." not in str(wide)
+    for step in (step for job in workflow["jobs"].values() for step in job["steps"]):
+        assert "secrets." not in str(step.get("with", {})) and ("secrets." not in str(step) or "run" in step)
+        needs = re.search(r"\b(pulumi|odcloud) ", step.get("run", ""))
+        assert bool(needs) == ("secrets.PULUMI_CONFIG_PASSPHRASE" in str(step.get("env", {})))
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_those_that_change_a_stack_wait_for_each_other_and_nothing_takes_their_place() -> None:
     groups = {path.stem: read(path)["concurrency"] for path in WORKFLOWS}
-    changing = [groups[name] for name in ("up", "drift", "destroy")]
-    assert all(group == {"group": "stack-${{ vars.PULUMI_STACK }}", "cancel-in-progress": False} for group in changing)
+    changing = "stack-${{ vars.PULUMI_STACK }}"
+    assert groups["up"] == groups["destroy"] == {"group": changing, "cancel-in-progress": False}
+    assert [name for name, group in groups.items() if group["group"] == changing] == ["destroy", "up"]
+
+
+@pytest.mark.parametrize("name", ["preview", "up", "drift"])
+def test_what_starts_by_itself_waits_until_the_repository_is_set_up(name: str) -> None:
+    (job,) = read(FOLDER / f"{name}.yml")["jobs"].values()
+    assert job["if"].startswith("vars.PULUMI_STACK != ''")
+
+
+def test_a_forks_pull_request_is_not_previewed() -> None:
+    (job,) = read(FOLDER / "preview.yml")["jobs"].values()
+    assert job["if"].endswith(" && github.event.pull_request.head.repo.full_name == github.repository")
+    assert not [path for path in WORKFLOWS if "pull_request_target" in path.read_text()]
 
 
 def test_actionlint_finds_nothing() -> None:
