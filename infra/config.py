@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from infra.errors import StackError
@@ -18,6 +18,13 @@ LABEL = "odcloud-stack"
 """Key of the label that every resource and job of a stack carries; its value is the stack's name."""
 
 OnDestroy = Literal["delete", "keepCheckpoints", "refuse"]
+
+
+def none_or_a_week(days: int) -> int:
+    """What Cloud Storage takes as days of soft delete. Raises ValueError."""
+    if 0 < days < 7:
+        raise ValueError("must be 0, or 7 to 90, for Cloud Storage")
+    return days
 
 
 class StackConfig(BaseModel):
@@ -53,7 +60,9 @@ class StackConfig(BaseModel):
     ] = None
     checkpoint_days: Annotated[int | None, Field(ge=1, le=3650, description="days until what is under train/ goes")] = None
     temporary_days: Annotated[int, Field(ge=1, le=365, description="days until objects under tmp/ and staging/ go")] = 7
-    soft_delete_days: Annotated[int, Field(ge=0, le=90, description="days a deleted object can be restored; 0 or 7–90")] = 7
+    soft_delete_days: Annotated[
+        int, Field(ge=0, le=90, description="days a deleted object can be restored; 0 or 7–90"), AfterValidator(none_or_a_week)
+    ] = 7
     pipeline_config: Annotated[Path, Field(description="pipeline configuration, from the project's folder")] = Path(
         "examples/digits/pipeline.config"
     )
@@ -123,29 +132,33 @@ def load(stack: str, values: Mapping[str, str]) -> StackConfig:
         elif namespace == NAMESPACE:
             # A stack's own name, project and region are not to be set a second time: shown as unknown.
             given[name if name not in ("stack", "project", "region") else key] = value
+    config, lines = None, together(given)
     try:
         config = StackConfig.model_validate(given)
     except ValidationError as error:
         lines = [
-            f"  {describe(str(item['loc'][0]), item['type'], item['msg'], given)}"
-            for item in error.errors()
-            if item["loc"][0] != "bucket" or "bucket" in given  # its default is wrong only if project or stack is
+            *(
+                describe(str(item["loc"][0]), item["type"], item["msg"], given)
+                for item in error.errors()
+                if item["loc"][0] != "bucket" or "bucket" in given  # its default is wrong only if project or stack is
+            ),
+            *lines,
         ]
-        raise StackError("\n".join([f"Pulumi.{stack}.yaml: the stack's configuration is not usable:", *lines])) from None
-    if config.existing_bucket and (clash := [name for name in OWN_BUCKET if name in given]):
-        names = ", ".join(f"{NAMESPACE}:{name}" for name in clash)
-        raise StackError(
-            f"Pulumi.{stack}.yaml: {names} and {NAMESPACE}:existingBucket exclude each other: what is there stays as it is."
-        )
-    if (config.budget is None) != (config.billing_account is None):
-        raise StackError(
-            f"Pulumi.{stack}.yaml: {NAMESPACE}:budget and {NAMESPACE}:billingAccount belong together; set both, or neither."
-        )
-    if 0 < config.soft_delete_days < 7:  # Cloud Storage takes 0 (off) or at least 7 days
-        raise StackError(
-            f"Pulumi.{stack}.yaml: {NAMESPACE}:softDeleteDays is {config.soft_delete_days}; Cloud Storage takes 0 or 7 to 90."
-        )
+    if config is None or lines:
+        listing = "".join(f"\n  {line}" for line in lines)
+        raise StackError(f"Pulumi.{stack}.yaml: the stack's configuration is not usable:{listing}")
     return config
+
+
+def together(given: Mapping[str, Any]) -> list[str]:
+    """One line on each mistake that is in no setting alone, but in which are set."""
+    lines = []
+    if "existingBucket" in given and (clash := [name for name in OWN_BUCKET if name in given]):
+        names = ", ".join(f"{NAMESPACE}:{name}" for name in clash)
+        lines.append(f"{names} and {NAMESPACE}:existingBucket exclude each other: what is there stays as it is.")
+    if ("budget" in given) != ("billingAccount" in given):
+        lines.append(f"{NAMESPACE}:budget and {NAMESPACE}:billingAccount belong together; set both, or neither.")
+    return lines
 
 
 def listed(value: str) -> list[str] | str:
@@ -169,6 +182,9 @@ def describe(field: str, kind: str, message: str, given: Mapping[str, Any]) -> s
     meaning = fields[field].description
     if kind == "missing":
         return f"{key}: not set ({meaning}); set it with `pulumi config set {key} VALUE`."
+    if kind == "tuple_type":
+        return f"{key}: {given[field]!r} is no list ({meaning}); set each with `pulumi config set --path '{key}[0]' VALUE`."
+    message = message.removeprefix("Value error, ")  # which pydantic puts before a validator's own words
     return f"{key}: {given.get(field, '')!r} ({meaning}): {message[0].lower() + message[1:]}."
 
 

@@ -38,6 +38,9 @@ def test_all_mistakes_at_once_each_with_its_key() -> None:
         "odcloud:ondestroy": "delete",
         "odcloud:project": "another",
         "odcloud:bucket": "Capitals",
+        "odcloud:softDeleteDays": "3",
+        "odcloud:existingBucket": "theirs",
+        "odcloud:budget": "200",
         "other:setting": "is none of ours",
     }
     with pytest.raises(StackError) as caught:
@@ -51,10 +54,23 @@ def test_all_mistakes_at_once_each_with_its_key() -> None:
         "odcloud:ondestroy:",
         "odcloud:project:",
         "odcloud:bucket:",
+        "odcloud:softDeleteDays:",
+        "odcloud:bucket,",  # and others, and existingBucket exclude each other
+        "odcloud:budget",  # and billingAccount belong together
     }
+    assert "'3' (days a deleted object can be restored; 0 or 7–90): must be 0, or 7 to 90, for Cloud Storage." in str(
+        caught.value
+    )
     assert "pulumi config set gcp:project" in str(caught.value)
     assert "'soon'" in str(caught.value)
     assert "odcloud:onDestroy" in next(line for line in lines if "odcloud:ondestroy:" in line)
+
+
+def test_a_list_given_as_one_value_is_told_how_to_be_set() -> None:
+    with pytest.raises(
+        StackError, match=r"'group:a@b.c' is no list .*; set each with `pulumi config set --path 'odcloud:launchers\[0\]'"
+    ):
+        load("dev", {**LEAST, "odcloud:launchers": "group:a@b.c"})
 
 
 def test_a_missing_project_is_not_reported_as_a_wrong_bucket() -> None:
