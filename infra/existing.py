@@ -65,6 +65,8 @@ def empty(bucket: str, prefix: str) -> int:
     fields = "items(name,generation),nextPageToken"
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for page in api.pages(path, f"the objects of gs://{bucket}", prefix=prefix, versions="true", fields=fields):
+            if count:
+                print(f"gs://{bucket}/{prefix}: {count:,} objects and old generations deleted so far", flush=True)
             count += len(list(pool.map(delete, page.get("items", []))))
     return count
 

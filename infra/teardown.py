@@ -103,13 +103,15 @@ def regions(bucket: str, prefix: str, own: str) -> list[str]:
 
 
 class Results(NamedTuple):
-    """How much is under RESULTS in a stack's place, old generations not counted."""
+    """How much is under RESULTS in a stack's place; `old`: generations that a bucket with versioning could still restore."""
 
     objects: int
     bytes: int
+    old: int = 0
 
     def __str__(self) -> str:
-        return f"{self.objects:,} object{'' if self.objects == 1 else 's'} of training and evaluation ({size(self.bytes)})"
+        old = f" and {self.old:,} old generation{'' if self.old == 1 else 's'}" if self.old else ""
+        return f"{self.objects:,} object{'' if self.objects == 1 else 's'}{old} of training and evaluation ({size(self.bytes)})"
 
 
 def size(count: float) -> str:
@@ -132,14 +134,15 @@ def results(bucket: str, prefix: str) -> Results:
         RestError: it cannot be listed.
     """
     api = Api("storage", "https://storage.googleapis.com/", "storage/v1")
-    path, fields = f"b/{quote(bucket, safe='')}/o", "items(size),nextPageToken"
-    sizes = [
-        int(item["size"])
+    path, fields = f"b/{quote(bucket, safe='')}/o", "items(size,timeDeleted),nextPageToken"
+    found = [
+        item
         for folder in RESULTS
-        for page in api.pages(path, f"the objects of gs://{bucket}", prefix=prefix + folder, fields=fields)
+        for page in api.pages(path, f"the objects of gs://{bucket}", prefix=prefix + folder, versions="true", fields=fields)
         for item in page.get("items", [])
     ]
-    return Results(len(sizes), sum(sizes))
+    old = sum("timeDeleted" in item for item in found)
+    return Results(len(found) - old, sum(int(item["size"]) for item in found), old)
 
 
 def spare(bucket: str, prefix: str, on_destroy: OnDestroy) -> None:
@@ -149,7 +152,7 @@ def spare(bucket: str, prefix: str, on_destroy: OnDestroy) -> None:
         TeardownError: they are in the way, and the stack's configuration does not say that they may go.
     """
     held = results(bucket, prefix)
-    if not held.objects:
+    if not held.objects and not held.old:
         return
     place = f"gs://{bucket}/{prefix}".rstrip("/")
     where = f"{held} in {place}"

@@ -27,6 +27,7 @@ class Vertex(ThreadingHTTPServer):
         self.polls = 2
         self.refuse = 0
         self.objects: dict[str, int] = {}
+        self.old: set[str] = set()
 
     def add(self, number: int, state: str, labels: dict[str, str] = LABELS, region: str = "r") -> str:
         name = f"projects/p/locations/{region}/customJobs/{number}"
@@ -52,9 +53,10 @@ class Handler(BaseHTTPRequestHandler):
             if not self.path.startswith("/storage/v1/b/bucket/o"):
                 return self.answer(404, {"error": {"message": "no such bucket"}})
             names = sorted(name for name in self.server.objects if name.startswith(query["prefix"]))
-            listed: dict[str, Any] = {
-                "items": [{"name": name, "size": str(self.server.objects[name])} for name in names[start : start + 1]]
-            }
+            names = [name for name in names if name not in self.server.old or query.get("versions") == "true"]
+            deleted = {name: {"timeDeleted": "2020-01-01T00:00:00Z"} for name in self.server.old}
+            items = [{"name": name, "size": str(self.server.objects[name])} | deleted.get(name, {}) for name in names]
+            listed: dict[str, Any] = {"items": items[start : start + 1]}
             return self.answer(200, listed | ({"nextPageToken": str(start + 1)} if start + 1 < len(names) else {}))
         parent = urlsplit(self.path).path.removeprefix("/v1/")
         jobs = [job for name, job in self.server.jobs.items() if name.startswith(f"{parent}/")]
@@ -171,6 +173,9 @@ def test_results_are_what_training_and_evaluation_left(vertex: Vertex) -> None:
     assert results("bucket", "") == Results(3, 2_000_009)
     assert str(results("bucket", "")) == "3 objects of training and evaluation (2.0 MB)"
     assert str(Results(1, 12)) == "1 object of training and evaluation (12 B)"
+    vertex.old = {"train/r/ckpt-1"}
+    assert results("bucket", "") == Results(2, 2_000_009, 1)
+    assert str(Results(2, 12, 1)) == "2 objects and 1 old generation of training and evaluation (12 B)"
     vertex.refuse = 403
     with pytest.raises(RestError, match="gs://bucket cannot be listed: 403 no permission"):
         results("bucket", "")
@@ -198,6 +203,9 @@ def test_results_stop_a_destroy_unless_it_was_decided(vertex: Vertex, capsys: py
     spare("bucket", "", "keepCheckpoints")
     gone, kept = capsys.readouterr().out.splitlines()
     assert "go with the bucket" in gone and "the bucket is kept" in kept
+    vertex.old = {"train/r/ckpt-1"}  # deleted, but to be had back
+    with pytest.raises(RestError, match=r"0 objects and 1 old generation .* would be lost"):
+        spare("bucket", "", "refuse")
 
 
 def test_in_a_bucket_of_others_only_what_is_the_stacks_own(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
