@@ -66,7 +66,7 @@ scopes = Scopes(project, region, storage.bucket, registry.repository.repository_
 identity = Identity("identity", IdentityArgs(scopes, stack.name, stack.launchers), after(services))
 delivered: dict[str, pulumi.Output[str]] = {}
 if stack.github_repository:
-    args = DeliveryArgs(identity.scopes, stack.stack, stack.github_repository, stack.github_branch)
+    args = DeliveryArgs(identity.scopes, stack.stack, stack.github_repository, stack.github_branch, stack.budget is not None)
     delivered = Delivery("delivery", args, after(services)).sign_in
 if stack.billing_account and stack.budget:
     Budget("budget", BudgetArgs(project, stack.billing_account, stack.budget, stack.name, stack.labels), after(services))

@@ -22,10 +22,28 @@ class Scopes:
     accounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
 
 
-def bind(grant: Grant, member: pulumi.Input[str], scopes: Scopes, name: str, opts: pulumi.ResourceOptions) -> None:
-    """Give `member` the grant's role on its scope; a resource called `name`."""
+ALWAYS = "request.time > timestamp('2000-01-01T00:00:00Z')"
+
+
+def own(stack: str) -> projects.IAMMemberConditionArgs:
+    """A condition that always holds, titled `stack`: bindings of one role and member are told apart by their conditions alone.
+
+    Without it, two stacks that name the same member would share one binding, and the first that goes would take it along.
+    """
+    return projects.IAMMemberConditionArgs(title=stack, expression=ALWAYS)
+
+
+def bind(
+    grant: Grant,
+    member: pulumi.Input[str],
+    scopes: Scopes,
+    name: str,
+    opts: pulumi.ResourceOptions,
+    condition: projects.IAMMemberConditionArgs | None = None,
+) -> None:
+    """Give `member` the grant's role on its scope; a resource called `name`. `condition`: of what is given project-wide."""
     if grant.scope == "project":
-        projects.IAMMember(name, project=scopes.project, role=grant.role, member=member, opts=opts)
+        projects.IAMMember(name, project=scopes.project, role=grant.role, member=member, condition=condition, opts=opts)
     elif grant.scope == "bucket":
         storage.BucketIAMMember(name, bucket=scopes.bucket, role=grant.role, member=member, opts=opts)
     elif grant.scope == "repository":

@@ -8,7 +8,7 @@ import pulumi
 from pulumi_gcp import iam, serviceaccount
 
 from infra.bindings import Scopes, bind, member_of
-from infra.grants import DEPLOYER, FEDERATION, LAUNCHER
+from infra.grants import DEPLOYER, FEDERATION, LAUNCHER, PREVIEWER
 
 ISSUER = "https://token.actions.githubusercontent.com"
 """Who signs the workflows' tokens; claims: docs.github.com/actions/concepts/security/openid-connect."""
@@ -27,6 +27,8 @@ class DeliveryArgs:
     repository: str
     """OWNER/NAME on GitHub."""
     branch: str
+    budget: bool = False
+    """Whether the stack has one."""
 
 
 def condition(repository: str, branch: str) -> str:
@@ -81,6 +83,8 @@ class Delivery(pulumi.ComponentResource):
         )
         for grant in (*DEPLOYER, *LAUNCHER):
             bind(grant, member_of(deployer.email), scopes, f"deployer-{grant.name}", child)
+        for grant in PREVIEWER if args.budget else ():
+            bind(grant, member_of(previewer.email), scopes, grant.name, child)
         for grant, who in zip(
             FEDERATION, (f"attribute.ref/refs/heads/{args.branch}", "attribute.event/pull_request"), strict=True
         ):

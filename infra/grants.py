@@ -90,6 +90,16 @@ DEPLOYER = (
 )
 """The account of the deployment workflow, only if odcloud:githubRepository is set."""
 
+PREVIEWER = (
+    Grant(
+        "preview-project",
+        "project",
+        "roles/browser",
+        "A budget names the project by its number, which a preview asks for. Only where odcloud:budget is set.",
+    ),
+)
+"""The account of the preview workflow."""
+
 FEDERATION = (
     Grant(
         "federation-deployer",
@@ -101,8 +111,8 @@ FEDERATION = (
         "federation-previewer",
         "previewer account",
         "roles/iam.workloadIdentityUser",
-        "A pull request's workflow signs in as the previewer, which may do nothing in the project: it reads the stack's state, "
-        "as far as the state's bucket lets it.",
+        "A pull request's workflow signs in as the previewer, which may change nothing in the project: it reads the stack's "
+        "state, as far as the state's bucket lets it.",
     ),
 )
 
@@ -121,6 +131,7 @@ HOLDERS = {
     "The trainer's account": TRAINER,
     "Who may launch (odcloud:launchers, and the deployer)": LAUNCHER,
     "The deployer's account (odcloud:githubRepository)": DEPLOYER,
+    "The previewer's account (odcloud:githubRepository)": PREVIEWER,
     "GitHub's workflows": FEDERATION,
 }
 
@@ -131,6 +142,10 @@ Every IAM binding that `pulumi up` makes, from `infra/grants.py`. A test holds t
 is not in it is an error.
 
 {tables}
+The project-wide bindings of odcloud:launchers carry a condition that always holds and whose title is the stack's name: by it
+the bindings of two stacks that name the same group are told apart, so that the stack that goes leaves the other's. In a
+project with conditions, `gcloud projects add-iam-policy-binding` wants to be told one: `--condition=None` for none.
+
 Vertex AI's own service agent (`service-PROJECT_NUMBER@gcp-sa-aiplatform.iam.gserviceaccount.com`) gets no binding here: Google
 gives it `roles/aiplatform.serviceAgent` in the project when the API is switched on, by which it starts jobs as the trainer and
 reads images and packages of the same project. Images in another project's registry need `roles/artifactregistry.reader` there,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pulumi
 from pulumi_gcp import serviceaccount
 
-from infra.bindings import Scopes, bind, member_of
+from infra.bindings import Scopes, bind, member_of, own
 from infra.grants import LAUNCHER, TRAINER
 
 
@@ -43,6 +43,6 @@ class Identity(pulumi.ComponentResource):
             bind(grant, member_of(account.email), self.scopes, grant.name, child)
         for launcher in args.launchers:
             for grant in LAUNCHER:
-                bind(grant, launcher, self.scopes, f"{grant.name}-{launcher}", child)
+                bind(grant, launcher, self.scopes, f"{grant.name}-{launcher}", child, own(args.account))
         self.email = account.email
         self.register_outputs({"email": self.email})

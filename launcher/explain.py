@@ -215,10 +215,11 @@ def _forbidden(method: str, message: str, info: Mapping[str, str], project: str,
     role = next((role for prefix, role in _ROLES if permission.startswith(prefix)), "")
     bucket = re.search(r"/b/([^/?]+)|[?&]bucket=([^&]+)", url)
     if permission.startswith("storage.") and bucket:
-        command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket[1] or bucket[2]}"
-    else:
-        command = f"gcloud projects add-iam-policy-binding {project or 'PROJECT'}"
-    grant = f"`{command} --member {member} --role {role}` by an owner grants it" if role else "ask an owner for a role with it"
+        command, condition = f"gcloud storage buckets add-iam-policy-binding gs://{bucket[1] or bucket[2]}", ""
+    else:  # in a project with conditions, such as the stack's own, gcloud asks for one
+        command, condition = f"gcloud projects add-iam-policy-binding {project or 'PROJECT'}", " --condition None"
+    command = f"{command} --member {member} --role {role}{condition}"
+    grant = f"`{command}` by an owner grants it" if role else "ask an owner for a role with it"
     if member == "user:YOU":
         who = "the account in use"
         check = "; is it the right account (`gcloud auth list`) and project (`pulumi config get gcp:project`)?"

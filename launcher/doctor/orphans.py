@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,8 @@ LABEL = "odcloud-stack"
 """The label of everything that a stack makes and that can have labels (infra/config.py)."""
 ACCOUNTS = {"odcloud-": "Trainer: ", "deploy-": "Deployer: ", "preview-": "Previewer: "}
 """Beginnings of the ids of a stack's accounts, and of their display names: accounts have no labels (infra/identity.py)."""
-POOL = "odcloud-"
+NAMED = "odcloud-"
+"""Beginning of a pool's id, and of the title of the condition on the bindings of a stack's launchers (infra/bindings.py)."""
 
 
 class Left(NamedTuple):
@@ -49,7 +51,7 @@ def orphans(stack: str | None, form: str) -> int:
 
 
 def everything(session: Session) -> Iterator[Left]:
-    """All that stacks have in the project: buckets, and in the region repositories, jobs that run; accounts and pools."""
+    """All that stacks have in the project: buckets, accounts, pools, bindings; in the region repositories and running jobs."""
     google, project, region = session.google, session.outputs.project, session.google.region
     place = f"projects/{project}/locations/{region}"
     for bucket in google.pages("storage.buckets.list", "items", project=project):
@@ -76,9 +78,21 @@ def everything(session: Session) -> Iterator[Left]:
     pools = "iam.projects.locations.workloadIdentityPools.list"
     for pool in google.pages(pools, "workloadIdentityPools", parent=f"projects/{project}/locations/global"):
         name = pool["name"].rpartition("/")[2]
-        if name.startswith(POOL) and pool.get("state") != "DELETED":
+        if name.startswith(NAMED) and pool.get("state") != "DELETED":
             remove = f"gcloud iam workload-identity-pools delete {name} --location global --project {project}"
-            yield Left(name.removeprefix(POOL), f"workload identity pool {name}", remove)
+            yield Left(name.removeprefix(NAMED), f"workload identity pool {name}", remove)
+    with_conditions = {"options": {"requestedPolicyVersion": 3}}
+    policy = google.call("cloudresourcemanager.projects.getIamPolicy", resource=project, body=with_conditions, repeat=True)
+    for binding in policy.get("bindings", ()):
+        role, condition = binding["role"], binding.get("condition", {})
+        if condition.get("title", "").startswith(NAMED):
+            for member in binding["members"]:
+                given = ",".join(f"{key}={condition[key]}" for key in ("title", "expression"))
+                remove = (
+                    f"gcloud projects remove-iam-policy-binding {project} --member {shlex.quote(member)} --role {role} "
+                    f"--condition {shlex.quote(given)}"
+                )
+                yield Left(condition["title"].removeprefix(NAMED), f"{role} of {member}", remove)
 
 
 def _stacks() -> set[str]:

@@ -79,7 +79,7 @@ def jobs(case: Case) -> Finding:
     if missing:
         return error(
             f"the account in use lacks {', '.join(missing)}",
-            f"gcloud projects add-iam-policy-binding {name} --member=user:YOU --role=roles/aiplatform.user "
+            f"gcloud projects add-iam-policy-binding {name} --member=user:YOU --role=roles/aiplatform.user --condition=None "
             "(and --role=roles/logging.viewer)",
         )
     return ok("the account in use may create jobs and read their logs")

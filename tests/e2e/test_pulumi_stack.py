@@ -124,6 +124,37 @@ def test_destroy_first_stops_the_stacks_jobs_and_touches_nothing_if_it_cannot(pr
     assert project.leftovers() == []
 
 
+def test_a_job_that_does_not_stop_is_waited_for_or_named_with_nothing_deleted(project: Project) -> None:
+    """Its replica ignores SIGTERM: the local cloud ends it ten seconds after the cancellation."""
+    waiter = project.root / "trainer/waiter/wait.py"
+    waiter.write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('stubborn', flush=True)\ntime.sleep(600)\n"
+    )
+    project.succeed("up", "--yes", "--skip-preview")
+    outputs = project.outputs()
+    name = project.call("POST", f"v1/{PARENT}/customJobs", waiting(outputs))["name"]
+    deadline = time.monotonic() + 120
+    entries = {"resourceNames": ["projects/odcloud-local"], "filter": 'textPayload = "stubborn"'}
+    while not project.call("POST", "v2/entries:list", entries).get("entries"):
+        assert time.monotonic() < deadline, project.call("GET", f"v1/{name}")
+        time.sleep(0.2)
+
+    teardown = project.root / "infra/teardown.py"
+    patient = teardown.read_text()
+    impatient = patient.replace("\nWAIT_SECONDS = 15 * 60\n", "\nWAIT_SECONDS = 0\n")
+    assert impatient != patient
+    before = project.objects(outputs.bucket)
+    teardown.write_text(impatient)
+    said = project.fail("destroy", "--yes", "--skip-preview")
+    assert f"after being cancelled: {name}. They use what the stack has made, so nothing of it is deleted" in said
+    assert "Traceback" not in said and project.objects(outputs.bucket) == before
+
+    teardown.write_text(patient)
+    project.succeed("destroy", "--yes", "--skip-preview")
+    assert project.call("GET", f"v1/{name}")["state"] == "JOB_STATE_CANCELLED"
+    assert project.leftovers() == []
+
+
 def test_results_are_refused_kept_or_deleted(project: Project) -> None:
     config = project.root / "Pulumi.local.yaml"
     config.write_text(
@@ -139,7 +170,8 @@ def test_results_are_refused_kept_or_deleted(project: Project) -> None:
         project.put(bucket, name)
 
     said = project.fail("destroy", "--yes", "--skip-preview")
-    assert f"2 objects of training and evaluation (46 B) in gs://{bucket} would be lost, so nothing is deleted" in said
+    held = "2 objects and 1 old generation of training and evaluation (69 B)"
+    assert f"{held} in gs://{bucket} would be lost, so nothing is deleted" in said
     assert 'File "' not in said
     assert project.objects(bucket) > before
     project.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
@@ -311,7 +343,9 @@ def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
         "odcloud:dataDir": "digits",
         "odcloud:onDestroy": "refuse",
     }
-    # Two stacks side by side in one project: one goes, the other is untouched.
+    # Two stacks side by side in one project, with the same people: one goes, the other is untouched.
+    for stack in ("dev", "local"):
+        project.succeed("config", "set", "--stack", stack, "--path", "odcloud:launchers[0]", "group:vision@example.com")
     project.succeed("up", "--yes", "--skip-preview", "--stack", "dev")
     assert project.odcloud("doctor", "--orphans") == (0, "nothing in odcloud-local is left of a stack that is no more\n")
     project.succeed("stack", "select", "local")
@@ -332,7 +366,11 @@ def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
     code, text = project.odcloud("doctor", "--orphans", "--format", "json")
     left = json.loads(text)
     assert code == 1 and {one["stack"] for one in left} == {"local"}
-    assert [one["what"].split()[0] for one in left] == ["bucket", "repository", "job", "account"]
+    kinds = [one["what"].split()[0] for one in left]
+    assert (kinds[:4], set(kinds[4:])) == (
+        ["bucket", "repository", "job", "account"],
+        {"roles/aiplatform.user", "roles/logging.viewer"},
+    )
     assert running.rpartition("/")[2] in left[2]["what"]
     assert left[0]["remove"] == "gcloud storage rm --recursive gs://odcloud-local-odcloud-local"
 
@@ -424,7 +462,7 @@ def test_a_full_bucket_goes_however_often_destroy_is_interrupted(project: Projec
 
     progress = rf"gs://{bucket}: 0 of ([\d,]+) objects and old generations"
     code, said = stopped(project, signal.SIGKILL, f"gs://{bucket}: 2,600 of 13,0", "destroy")
-    assert "10,000 objects of training and evaluation (190.0 kB)" in said and code == -signal.SIGKILL
+    assert "10,000 objects and 3,000 old generations of training and evaluation (247.0 kB)" in said and code == -signal.SIGKILL
     assert "pulumi cancel" in project.fail("destroy", "--yes", "--skip-preview")
     project.succeed("cancel", "--yes")
     code, said = stopped(project, signal.SIGINT, f"gs://{bucket}: 0 of ", "destroy")

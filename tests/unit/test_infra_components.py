@@ -14,7 +14,7 @@ from infra.bindings import Scopes
 from infra.budget import Budget, BudgetArgs
 from infra.delivery import Delivery, DeliveryArgs
 from infra.existing import ExistingStorage, ExistingStorageArgs
-from infra.grants import DEPLOYER, HOLDERS, LAUNCHER, TRAINER
+from infra.grants import DEPLOYER, HOLDERS, LAUNCHER, PREVIEWER, TRAINER
 from infra.identity import Identity, IdentityArgs
 from infra.registry import Registry, RegistryArgs
 from infra.services import Services, ServicesArgs
@@ -206,12 +206,15 @@ def test_those_who_may_launch(provision: Provision) -> None:
         scope: role for scope, role in scopes.items() if scope != "project"
     }
     assert len(theirs) == len(LAUNCHER)
+    for found in (found for found in resources if found.inputs.get("member") == team):
+        wide = found.typ == "gcp:projects/iAMMember:IAMMember"
+        assert found.inputs.get("condition", {}).get("title") == ("odcloud-dev" if wide else None)
 
 
 def test_workflows_of_one_repository_and_branch_are_the_deployer(provision: Provision) -> None:
-    def program() -> Identity:
+    def program(budget: bool = False) -> Identity:
         identity = Identity("identity", IdentityArgs(SCOPES, "odcloud-dev"))
-        Delivery("delivery", DeliveryArgs(identity.scopes, "dev", "vision/pets", "main"))
+        Delivery("delivery", DeliveryArgs(identity.scopes, "dev", "vision/pets", "main", budget))
         return identity
 
     resources = provision(program)
@@ -231,6 +234,9 @@ def test_workflows_of_one_repository_and_branch_are_the_deployer(provision: Prov
     deployers = {(role, name) for _, role, member, name in bindings(resources) if "deploy-dev" in member}
     assert deployers == {(grant.role, f"deployer-{grant.name}") for grant in (*DEPLOYER, *LAUNCHER)}
     assert not [member for _, _, member, _ in bindings(resources) if "preview-dev@" in member]
+    with_budget = bindings(provision(lambda: program(budget=True))) - bindings(resources)
+    previewer = "serviceAccount:preview-dev@p.iam.gserviceaccount.com"
+    assert with_budget == {(grant.scope, grant.role, previewer, grant.name) for grant in PREVIEWER}
     assert all(len(found.inputs.get("displayName", "")) <= 100 for found in resources)
 
 

@@ -201,7 +201,7 @@ DOWN = error(503, "UNAVAILABLE", "The service is currently unavailable.")
             Kind.PERMISSION,
             (
                 "the account in use lacks aiplatform.customJobs.create",
-                "gcloud projects add-iam-policy-binding kites --member user:YOU --role roles/aiplatform.user",
+                "gcloud projects add-iam-policy-binding kites --member user:YOU --role roles/aiplatform.user --condition None",
                 "pulumi config get gcp:project",
             ),
         ),
