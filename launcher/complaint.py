@@ -17,7 +17,7 @@ REFUSED = {
     "tpuTfVersion": "the image brings TensorFlow today; remove it and choose an image",
     "predictionInput": "this is a training job, which has none; remove it",
 }
-_TOLD = ("jobId", "state", "createTime", "startTime", "endTime", "errorMessage", "etag", "jobPosition", "trainingOutput")
+_TOLD = ("state", "createTime", "startTime", "endTime", "errorMessage", "etag", "jobPosition", "trainingOutput")
 """What ML Engine's answers said of a job, and its requests did not."""
 
 

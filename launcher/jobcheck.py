@@ -12,8 +12,6 @@ from launcher.job import ROLES, Disk, Machine, Pool, Reservation
 from launcher.jobmodel import NativeJob, ProgramFields, WorkerPool
 
 DEFAULT_MACHINE = "n1-standard-4"
-# Accelerators that are attached to N1 machines; all others come with machines of their own.
-_ATTACHED = ("NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100", "NVIDIA_TESLA_V100", "NVIDIA_TESLA_P4", "NVIDIA_TESLA_T4")
 # The service sets these in each replica, over whatever a job says.
 _RESERVED = ("TF_CONFIG", "CLUSTER_SPEC")
 _RESERVED_LABELS = ("odcloud-run", "odcloud-kind", "odcloud-launch")
@@ -81,8 +79,9 @@ def even(servers: int) -> str | None:
     if not servers or servers % 2:
         return None
     return (
-        f"{servers} parameter servers: an odd number is better, for variables are dealt out in turn, and with an even number "
-        f"one may get only weights and another only biases; make it {servers - 1} or {servers + 1}"
+        f"{servers} parameter servers: an odd number is better where variables are dealt out in turn, TensorFlow's way: with "
+        f"an even one a server may get only weights and another only biases; make it {servers - 1} or {servers + 1} (this "
+        "project's trainer places them by size, and takes any number)"
     )
 
 
@@ -215,16 +214,14 @@ def _machine(pool: WorkerPool, at: tuple[Any, ...], place: Any, unlisted: bool) 
     if not pool.acceleratorType:
         return machine, warning
     asked = Machine(machine.machine_type, pool.acceleratorType, pool.acceleratorCount or 1)
-    if machine.accelerator_type and asked != machine:
+    tpus = pool.acceleratorType.startswith("TPU") and (machine.accelerator_type or "").startswith("TPU")
+    if machine.accelerator_type and asked != machine and not tpus:
         raise UserError(
             f"{place((*at, 'acceleratorType'))}: {pool.machineType} means {machine}; remove acceleratorType and "
             "acceleratorCount, or choose another machineType"
         )
-    family = pool.machineType.partition("-")[0]
-    known = {name.partition("-")[0] for name in machines.mapping()["families"]}
-    if pool.acceleratorType in _ATTACHED and family in known - {"n1"}:
-        raise UserError(
-            f"{place((*at, 'acceleratorType'))}: {pool.acceleratorType} is attached to N1 machines only; "
-            "write, for example, machineType: n1-standard-8"
-        )
+    if wrong := machines.misfit(machine.machine_type, pool.acceleratorType):
+        raise UserError(f"{place((*at, 'acceleratorType'))}: {wrong}")
+    if reason := machines.retired(pool.acceleratorType):
+        warning = f"{pool.acceleratorType} is {reason}; asked for all the same"
     return asked, warning

@@ -66,8 +66,7 @@ def parse(text: str, name: str, overrides: Overrides | None = None) -> JobFile:
     warnings: list[str] = []
     if "trainingInput" in document:
         given, _ = _validated(document, name, OldJob)
-        job, places = oldfile.translated(given, place)
-        warnings += [f"{place(location)}: has no effect: {why}" for location, why in oldfile.ignored(given.trainingInput)]
+        job, places, warnings = oldfile.translated(given, place)
     else:
         job, values = _validated(document, name, NativeJob)
         places = {location: place(location) for location in yamlfile.locations(values)}

@@ -203,7 +203,7 @@ class OldEncryption(_Strict):
 class OldAccelerator(_Strict):
     """ML Engine's `AcceleratorConfig`."""
 
-    type: AcceleratorType
+    type: Literal[AcceleratorType, "TPU_V2_POD", "TPU_V3_POD"]
     count: Positive
 
 
@@ -236,7 +236,9 @@ class TrainingInput(_Strict):
     workerCount: Count | None = Field(default=None, description="n workers mean n + 1 training machines.")
     workerConfig: OldReplica | None = None
     parameterServerType: Text | None = None
-    parameterServerCount: Count | None = Field(default=None, description="Any number does: variables are spread by size.")
+    parameterServerCount: Count | None = Field(
+        default=None, description="Best odd, unless variables are placed by size, as by this project's trainer."
+    )
     parameterServerConfig: OldReplica | None = None
     evaluatorType: Text | None = None
     evaluatorCount: Count | None = None
@@ -257,8 +259,9 @@ class TrainingInput(_Strict):
 
 
 class OldJob(_Strict):
-    """A job file in the old page's form."""
+    """A job file in the old page's form: ML Engine's `Job`."""
 
+    jobId: Text | None = Field(default=None, description="No effect: a job is called as the command line says.")
     trainingInput: TrainingInput = Field(default_factory=TrainingInput)
     labels: Labels = {}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher import oldapi, place, vertex, watch
 from launcher.errors import UserError
-from launcher.logs import Entry, Reader, clean, moment
+from launcher.logs import Entry, Reader, clean, moment, task_of
 from launcher.logs import since as log_since
 from launcher.screen import screen
 from launcher.session import Session, connect
@@ -94,7 +94,7 @@ def logs(text: str, replica: str | None, follow: bool, since: str | None, stack:
     """A job's log, of all replicas or of one, from a time on; with `follow` until the job ends."""
     start = log_since(since, datetime.now(timezone.utc)) if since else None
     session, job = _found(text, stack)
-    task = _task(replica, job) if replica else None
+    task = task_of(job, "--replica", replica) if replica else None
     reader = Reader(session, job, task, start)
     while True:
         # The state first: what is read after an end is all there is.
@@ -106,14 +106,6 @@ def logs(text: str, replica: str | None, follow: bool, since: str | None, stack:
             return 0
         time.sleep(watch.SLOWEST_POLL)
         job = session.get(vertex.number(job))
-
-
-def _task(replica: str, job: dict[str, Any]) -> str:
-    task, tasks = vertex.task_name(replica), vertex.tasks(job)
-    if task not in (*tasks, "service"):
-        names = ", ".join(vertex.replica_name(one) for one in tasks)
-        raise UserError(f"--replica {replica!r}: job {vertex.number(job)} has {names} (and: service)")
-    return task
 
 
 def _print_entry(entry: Entry, form: str) -> None:

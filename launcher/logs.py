@@ -65,6 +65,15 @@ def since(text: str, now: datetime) -> datetime:
         ) from None
 
 
+def task_of(job: Mapping[str, Any], flag: str, replica: str) -> str:
+    """The task of a job that a flag names as users know it. Raises UserError when the job has none such."""
+    task, tasks = vertex.task_name(replica), vertex.tasks(job)
+    if task not in (*tasks, "service"):
+        names = ", ".join(vertex.replica_name(one) for one in tasks)
+        raise UserError(f"{flag} {replica!r}: job {vertex.number(job)} has {names} (and: service)")
+    return task
+
+
 class Reader:
     """The entries of one job, or of one replica of it (`task`), in order of time, from `start` on."""
 

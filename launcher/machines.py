@@ -65,26 +65,34 @@ def unknown(name: str, overrule: str) -> str:
 
 
 def accelerator(kind: str, count: int, keep_retired: bool = False) -> tuple[str, int, str | None]:
-    """Type and number of the accelerators that ML Engine's stand for, and a warning when they are not what was named.
-
-    Raises KeyError for a type that ML Engine did not have and Vertex AI's list of machines does not name.
-    """
-    listed = mapping()
-    if kind not in listed["acceleratorTypes"]:
-        if kind not in {found for found, _ in listed["acceleratorMachines"].values()}:
-            raise KeyError(kind)
-        return kind, count, None
-    retired = listed["acceleratorTypes"][kind].get("retired")
-    if not retired:
+    """Type and number of the accelerators that ML Engine's stand for, and a warning when they are not what was named."""
+    entry = mapping()["acceleratorTypes"].get(kind, {})
+    if "renamed" in entry:
+        return entry["replacement"], count, f"{count} {kind}: {entry['renamed']}, {count} {entry['replacement']}"
+    if "retired" not in entry:
         return kind, count, None
     if keep_retired:
-        return kind, count, f"{kind} is {retired}; asked for all the same"
-    found, fewer = listed["acceleratorTypes"][kind]["replacement"], min(count, listed["acceleratorTypes"][kind]["most"])
-    return found, fewer, f"{count} {kind}: {retired}; {fewer} {found} is used instead"
+        return kind, count, f"{kind} is {entry['retired']}; asked for all the same"
+    found, fewer = entry["replacement"], min(count, entry["most"])
+    return found, fewer, f"{count} {kind}: {entry['retired']}; {fewer} {found} is used instead"
+
+
+def retired(kind: str) -> str | None:
+    """What Google has done with an accelerator type that it no longer offers, or not for long."""
+    reason: str | None = mapping()["acceleratorTypes"].get(kind, {}).get("retired")
+    return reason
+
+
+def misfit(machine_type: str, kind: str) -> str | None:
+    """Why a machine type cannot have an accelerator of that kind; None if it can, or if nothing is known of it."""
+    families = {name.partition("-")[0] for name in mapping()["families"]} - {"n1"}
+    if kind not in mapping()["attached"] or machine_type.partition("-")[0] not in families:
+        return None
+    return f"{kind} is attached to N1 machines only; write, for example, n1-standard-8 as the machine type"
 
 
 def accelerator_types() -> tuple[str, ...]:
-    """The accelerator types that `accelerator` knows."""
+    """The accelerator types of ML Engine, and those that machines come with."""
     listed = mapping()
     return tuple(dict.fromkeys((*listed["acceleratorTypes"], *(kind for kind, _ in listed["acceleratorMachines"].values()))))
 

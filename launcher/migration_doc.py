@@ -36,11 +36,13 @@ local cloud is in [old-page-transcript.md](old-page-transcript.md).
 - `--dry-run` prints the request and sends nothing; `--engine ml-engine --dry-run` prints the one that ML Engine was sent. There
   is nobody to send that to any more, so `--engine ml-engine` alone is refused. (The local cloud still answers ML Engine's own
   API: `gcloud ai-platform` itself works there.)
-- Flags win over the YAML file. What stands after `--` reaches the program unchanged and in order, then comes `--job-dir`.
+- Flags win over the file, YAML or JSON; for the region the environment and `gcloud config` do, too, as they did for gcloud. A
+  `jobId` in the file gives way to the command line's. What stands after `--` reaches the program unchanged and in order, then
+  comes `--job-dir`.
 - Local packages are uploaded to `gs://BUCKET/packages/CONTENT-HASH/`, and not again while they are there. BUCKET is
   `--staging-bucket`, else that of `--job-dir`, else that of a package given as `gs://…`, else the stack's. `--package-path`
   builds a source distribution first.
-- `--format` takes `json`, `yaml` and `value(FIELD,…)`, so that a script may go on asking for
+- `--format` takes `json`, `yaml` and `value(FIELD,…)` (or `get(FIELD,…)`), so that a script may go on asking for
   `describe JOB --format 'value(state)'`; gcloud's other forms and `--filter` are refused. States are Vertex AI's:
   `PENDING` where ML Engine said `PREPARING`.
 - A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still
@@ -50,8 +52,8 @@ local cloud is in [old-page-transcript.md](old-page-transcript.md).
   the withdrawn accelerator all the same.
 - `TF_CONFIG` says `chief` where ML Engine said `master`.
 - A machine type that is in none of the tables below is refused with the nearest name; `--any-machine-type` passes it on.
-- Refused by name: `hyperparameters`, `tpuTfVersion`. No effect, and said so: `scheduling.maxWaitTime`, `scheduling.priority`,
-  `useChiefInTfConfig`.
+- Refused by name: `hyperparameters`, `tpuTfVersion`. No effect, and said so: `pythonVersion` (2.7, 3.5 and 3.7 are gone; the
+  images bring 3.10), `scheduling.maxWaitTime`, `scheduling.priority`, `useChiefInTfConfig`.
 """
 _FIELDS = (
     ("`jobId`", "`displayName`, and the label `odcloud-run`; the service gives the job's number"),
@@ -101,10 +103,8 @@ def _legacy() -> Iterator[tuple[str, str, str]]:
 
 def _accelerators() -> Iterator[tuple[str, str, str]]:
     for kind, entry in machines.mapping()["acceleratorTypes"].items():
-        if "retired" in entry:
-            yield f"`{kind}`", f"`{entry['replacement']}`, at most {entry['most']} a machine", entry["retired"]
-        else:
-            yield f"`{kind}`", f"`{kind}`", ""
+        most = f", at most {entry['most']} a machine" if "most" in entry else ""
+        yield f"`{kind}`", f"`{entry.get('replacement', kind)}`{most}", entry.get("retired", entry.get("renamed", ""))
 
 
 def _runtimes() -> str:

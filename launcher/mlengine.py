@@ -18,24 +18,31 @@ from launcher.errors import UserError
 from launcher.job import Container, Disk, Machine, Pool, Program, ProgramJob, PythonPackage, Scheduling
 
 FLAGS = {
-    "trainingInput.scaleTier": "--scale-tier",
-    "trainingInput.masterType": "--master-machine-type",
-    "trainingInput.workerType": "--worker-machine-type",
-    "trainingInput.workerCount": "--worker-count",
-    "trainingInput.parameterServerType": "--parameter-server-machine-type",
-    "trainingInput.parameterServerCount": "--parameter-server-count",
-    "trainingInput.masterConfig": "--master-accelerator, --master-image-uri",
-    "trainingInput.workerConfig": "--worker-accelerator, --worker-image-uri",
-    "trainingInput.parameterServerConfig": "--parameter-server-accelerator, --parameter-server-image-uri",
-    "trainingInput.runtimeVersion": "--runtime-version",
-    "trainingInput.pythonVersion": "--python-version",
-    "trainingInput.pythonModule": "--module-name",
-    "trainingInput.packageUris": "--packages",
-    "trainingInput.jobDir": "--job-dir",
-    "trainingInput.region": "--region",
-    "trainingInput.serviceAccount": "--service-account",
-    "labels": "--labels",
+    "jobDir": "--job-dir",
+    "pythonModule": "--module-name",
+    "runtimeVersion": "--runtime-version",
+    "pythonVersion": "--python-version",
+    "scaleTier": "--scale-tier",
+    "masterType": "--master-machine-type",
+    "masterConfig.acceleratorConfig": "--master-accelerator",
+    "masterConfig.imageUri": "--master-image-uri",
+    "workerType": "--worker-machine-type",
+    "workerCount": "--worker-count",
+    "workerConfig.acceleratorConfig": "--worker-accelerator",
+    "workerConfig.imageUri": "--worker-image-uri",
+    "parameterServerType": "--parameter-server-machine-type",
+    "parameterServerCount": "--parameter-server-count",
+    "parameterServerConfig.acceleratorConfig": "--parameter-server-accelerator",
+    "parameterServerConfig.imageUri": "--parameter-server-image-uri",
+    "serviceAccount": "--service-account",
+    "network": "--network",
+    "enableWebAccess": "--enable-web-access",
+    "useChiefInTfConfig": "--use-chief-in-tf-config",
+    "encryptionConfig.kmsKeyName": "--kms-key",
+    "packageUris": "--packages",
+    "region": "--region",
 }
+"""A field of trainingInput and the flag that sets it."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,8 @@ class _Where:
         self._places = places
 
     def __call__(self, field: str) -> str:
-        path = field if field == "labels" else f"trainingInput.{field}"
-        flag = FLAGS.get(path) or FLAGS.get(path.rpartition(".")[0])
-        return self._places.get(path) or (f"{flag} ({path})" if flag else path)
+        path = f"trainingInput.{field}"
+        return self._places.get(path) or (f"{FLAGS[field]} ({path})" if field in FLAGS else path)
 
     def error(self, field: str, message: str) -> UserError:
         return UserError(f"{self(field)}: {message}")
@@ -120,9 +126,9 @@ def training_job(
         warnings.append(f"{where('parameterServerCount')}: {said}")
     if any(pool.role == "ps" and pool.machine.accelerator_type for pool in pools):
         attached = "acceleratorConfig" in training.get("parameterServerConfig", {})
+        said = where("parameterServerConfig.acceleratorConfig" if attached else "parameterServerType")
         warnings.append(
-            f"{where('parameterServerConfig' if attached else 'parameterServerType')}: parameter servers hold variables and "
-            "compute nothing: their accelerators are paid for and stand idle"
+            f"{said}: parameter servers hold variables and compute nothing: their accelerators are paid for and stand idle"
         )
     chief = pools[0].program
     assert chief is not None
@@ -131,13 +137,7 @@ def training_job(
     for field in ("useChiefInTfConfig", "scheduling.maxWaitTime", "scheduling.priority"):
         name = field.rpartition(".")[2]
         if name in (scheduling if "." in field else training):
-            warnings.append(f"{where(field)}: has no effect: {oldfile.NO_EFFECT[field]}")
-    for key, value in job.get("labels", {}).items():
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
-            raise where.error(
-                "labels",
-                f"{key}={value}: at most 63 lower-case letters, digits, _ and -, and the key begins with a letter",
-            )
+            warnings.append(f"{where(field)}: has no effect: {oldfile.NO_EFFECT[f'trainingInput.{field}']}")
     made = ProgramJob(
         run=run_id(job["jobId"]),
         display_name=job["jobId"],
@@ -166,7 +166,7 @@ def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warning
         if warning and kind not in machines.names():
             warnings.append(f"{where(field)}: {warning}")
         elif warning:
-            overrule = f"overrule it with {FLAGS.get(f'trainingInput.{prefix}Type', prefix + 'Type')} and an accelerator"
+            overrule = f"overrule it with {FLAGS.get(f'{prefix}Type', prefix + 'Type')} and an accelerator"
             keep = (
                 ""
                 if choices.keep_retired or "was" not in machines.mapping()["machineTypes"].get(kind, {})
@@ -200,14 +200,13 @@ def _accelerated(
     """A machine with the accelerators that were asked for, in place of those it would have had."""
     path, kind = f"{field}.acceleratorConfig", str(config.get("type", ""))
     count = int(config.get("count", 1))
-    try:
-        found, number, warning = machines.accelerator(kind, count, choices.keep_retired)
-    except KeyError:
-        known = ", ".join(machines.accelerator_types())
-        raise where.error(path, f"unknown accelerator type {kind!r}; one of {known}") from None
-    if count < 1:
-        raise where.error(path, f"count must be 1 or more, not {count}")
-    text = f"{where(path)}: {warning}" + ("" if choices.keep_retired else "; keep it with --keep-retired")
+    if kind not in (known := machines.accelerator_types()):
+        raise where.error(path, f"unknown accelerator type {kind!r}; one of {', '.join(known)}")
+    if said := machines.misfit(machine.machine_type, kind):
+        raise where.error(path, said)
+    found, number, warning = machines.accelerator(kind, count, choices.keep_retired)
+    overrule = "; keep it with --keep-retired" if machines.retired(kind) and not choices.keep_retired else ""
+    text = f"{where(path)}: {warning}{overrule}"
     return Machine(machine.machine_type, found, number), [text] if warning else []
 
 
@@ -215,11 +214,8 @@ def _program(training: Mapping[str, Any], prefix: str, machine: Machine, choices
     """What a pool's replicas run. Raises UserError."""
     args = list(training.get("args", ()))
     job_dir = training.get("jobDir")
-    if job_dir is not None:
-        if not re.fullmatch(r"gs://[^/\s]+(/[^\r\n]*)?", job_dir):
-            raise where.error("jobDir", f"must be gs://BUCKET/FOLDER, not {job_dir!r}")
-        if not any(arg == "--job-dir" or arg.startswith("--job-dir=") for arg in args):
-            args += ["--job-dir", job_dir]  # as ML Engine did, after the program's own
+    if job_dir is not None and not any(arg == "--job-dir" or arg.startswith("--job-dir=") for arg in args):
+        args += ["--job-dir", job_dir]  # as ML Engine did, after the program's own
     # Replicas without an image of their own run the master's.
     config = {**training.get("masterConfig", {}), **training.get(f"{prefix}Config", {})}
     if "imageUri" in config:

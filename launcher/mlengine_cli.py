@@ -6,7 +6,8 @@ Flags and their meaning are those of `gcloud ai-platform jobs submit training`'s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,25 +33,43 @@ class _Submit(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- PROGRAM_ARGS]..."]
 
 
-class _Pairs(click.ParamType):
+class _Address(click.ParamType):
+    """gs://BUCKET, or gs://BUCKET/FOLDER where there may be a folder"""
+
+    name = "address"
+
+    def __init__(self, folder: bool) -> None:
+        self._folder = folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not re.fullmatch(r"gs://[^/\s]+(/[^\r\n]*)?" if self._folder else r"(gs://)?[^/\s:]+/?", text):
+            self.fail(f"{text!r}: must be gs://BUCKET{'/FOLDER' if self._folder else ''}", param, ctx)
+        return f"{text}/" if self._folder and text.count("/") == 2 else text  # as gcloud writes a bucket
+
+
+class _Labels(click.ParamType):
     """KEY=VALUE,KEY=VALUE"""
 
-    name = "KEY=VALUE,…"
+    name = "labels"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
-        if isinstance(value, dict):
-            return value
-        pairs = [item.partition("=") for item in str(value).split(",") if item]
-        for key, equals, _ in pairs:
-            if not key or not equals:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[tuple[str, str]]:
+        pairs = []
+        for item in filter(None, str(value).split(",")):
+            key, equals, text = item.partition("=")
+            if not equals:
                 self.fail(f"{value!r}: write KEY=VALUE,KEY=VALUE", param, ctx)
-        return {key: text for key, _, text in pairs}
+            if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", text):
+                said = "at most 63 lower-case letters, digits, _ and -, and the key begins with a letter"
+                self.fail(f"{item}: {said}", param, ctx)
+            pairs.append((key, text))
+        return pairs
 
 
 class _Accelerator(click.ParamType):
     """count=N,type=TYPE as ML Engine's AcceleratorConfig"""
 
-    name = "count=N,type=TYPE"
+    name = "accelerators"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
         if isinstance(value, dict):
@@ -124,7 +143,12 @@ def submit() -> None:
 @submit.command(cls=_Submit)
 @click.argument("name", metavar="JOB")
 @_places
-@click.option("--job-dir", metavar="gs://…", help="Where the job writes: base output directory, and --job-dir of the program.")
+@click.option(
+    "--job-dir",
+    type=_Address(folder=True),
+    metavar="gs://…",
+    help="Where the job writes: base output directory, and --job-dir of the program.",
+)
 @click.option("--packages", metavar="FILE,…", help="Packages of this machine, or gs://; uploaded by content, none twice.")
 @click.option(
     "--package-path", type=click.Path(path_type=Path), metavar="DIR", help="A package's folder, to be built and uploaded."
@@ -135,11 +159,11 @@ def submit() -> None:
 @click.option("--python-version", metavar="VERSION", help="ML Engine's Python; the image decides today.")
 @click.option("--scale-tier", type=_Tier(), help="BASIC, STANDARD_1, PREMIUM_1, BASIC_GPU, BASIC_TPU or CUSTOM.")
 @click.option("--master-machine-type", metavar="TYPE", help="Machine type of the chief: standard_gpu, n1-standard-8, …")
-@click.option("--master-accelerator", type=_Accelerator(), help="Accelerators of the chief: count=1,type=nvidia-tesla-t4.")
+@click.option("--master-accelerator", type=_Accelerator(), metavar="count=N,type=TYPE", help="Accelerators of the chief.")
 @click.option("--master-image-uri", metavar="IMAGE", help="The chief's container, instead of packages.")
 @click.option("--worker-machine-type", metavar="TYPE", help="Machine type of each worker: standard_gpu, n1-standard-8, …")
 @click.option("--worker-count", type=click.IntRange(min=0), metavar="N", help="Number of workers.")
-@click.option("--worker-accelerator", type=_Accelerator(), help="Accelerators of each worker: count=1,type=nvidia-tesla-t4.")
+@click.option("--worker-accelerator", type=_Accelerator(), metavar="count=N,type=TYPE", help="Accelerators of each worker.")
 @click.option("--worker-image-uri", metavar="IMAGE", help="The container of each worker; by default the chief's.")
 @click.option(
     "--parameter-server-machine-type",
@@ -150,18 +174,26 @@ def submit() -> None:
 @click.option(
     "--parameter-server-accelerator",
     type=_Accelerator(),
-    help="Accelerators of each parameter server: count=1,type=nvidia-tesla-t4.",
+    metavar="count=N,type=TYPE",
+    help="Accelerators of each parameter server.",
 )
 @click.option(
     "--parameter-server-image-uri", metavar="IMAGE", help="The container of each parameter server; by default the chief's."
 )
 @click.option(
-    "--staging-bucket", metavar="gs://BUCKET", help="Where packages go; by default --job-dir's, else the stack's bucket."
+    "--staging-bucket",
+    type=_Address(folder=False),
+    metavar="gs://BUCKET",
+    help="Where packages go; by default --job-dir's, else the stack's bucket.",
 )
-@click.option("--labels", type=_Pairs(), help="Labels of the job.")
+@click.option("--labels", type=_Labels(), multiple=True, metavar="KEY=VALUE,…", help="Labels of the job; may be repeated.")
 @click.option("--service-account", metavar="EMAIL", help="The account that the job runs as.")
 @click.option("--network", metavar="NETWORK", help="The VPC network that the job is peered to.")
-@click.option("--enable-web-access", is_flag=True, help="Allow interactive shells into the replicas.")
+@click.option("--enable-web-access/--no-enable-web-access", default=None, help="Allow interactive shells into the replicas.")
+@click.option("--kms-key", metavar="KEY", help="The Cloud KMS key that encrypts the job: its full name, or its id and these:")
+@click.option("--kms-keyring", metavar="RING", help="The key's ring.")
+@click.option("--kms-location", metavar="REGION", help="The key's location.")
+@click.option("--kms-project", metavar="PROJECT", help="The key's project; by default the job's.")
 @click.option("--use-chief-in-tf-config", type=bool, metavar="BOOL", help="No effect: it is chief today, always.")
 @click.option("--async", "asynchronous", is_flag=True, help="Return when the job is submitted (the default).")
 @click.option("--stream-logs", is_flag=True, help="Show the log until the job ends; the exit code tells its result.")
@@ -181,18 +213,17 @@ def training(ctx: click.Context, /, **given: Any) -> int:
     """Submit a training job. What follows `--` is handed to the program, unchanged and in order."""
     if given["asynchronous"] and given["stream_logs"]:
         raise click.UsageError("--async and --stream-logs exclude each other", ctx)
-    if given["enable_web_access"]:
-        given["access"] = True
-    flags = {f"trainingInput.{path}": given.get(name) for path, name in _FIELDS.items()}
-    for path in ("workerCount", "parameterServerCount"):
-        count = flags[f"trainingInput.{path}"]
-        flags[f"trainingInput.{path}"] = None if count is None else str(count)
+    given["kms_key"] = _key(ctx, given)
+    flags: dict[str, Any] = {}
+    for field, flag in mlengine.FLAGS.items():
+        value = given[flag.removeprefix("--").replace("-", "_")]
+        flags[f"trainingInput.{field}"] = str(value) if isinstance(value, int) and field.endswith("Count") else value
     return mlengine_jobs.submit(
         mlengine_jobs.Submission(
             command=_command(ctx),
             name=given["name"],
             args=ctx.meta["program_args"],
-            flags={**flags, "labels": given["labels"]},
+            flags={**flags, "labels": _labels(ctx, given["labels"])},
             config=given["config"],
             package_path=given["package_path"],
             packages=[name for name in (given["packages"] or "").split(",") if name],
@@ -209,29 +240,28 @@ def training(ctx: click.Context, /, **given: Any) -> int:
     )
 
 
-_FIELDS = {
-    "jobDir": "job_dir",
-    "pythonModule": "module_name",
-    "runtimeVersion": "runtime_version",
-    "pythonVersion": "python_version",
-    "scaleTier": "scale_tier",
-    "masterType": "master_machine_type",
-    "masterConfig.acceleratorConfig": "master_accelerator",
-    "masterConfig.imageUri": "master_image_uri",
-    "workerType": "worker_machine_type",
-    "workerCount": "worker_count",
-    "workerConfig.acceleratorConfig": "worker_accelerator",
-    "workerConfig.imageUri": "worker_image_uri",
-    "parameterServerType": "parameter_server_machine_type",
-    "parameterServerCount": "parameter_server_count",
-    "parameterServerConfig.acceleratorConfig": "parameter_server_accelerator",
-    "parameterServerConfig.imageUri": "parameter_server_image_uri",
-    "serviceAccount": "service_account",
-    "network": "network",
-    "enableWebAccess": "access",
-    "useChiefInTfConfig": "use_chief_in_tf_config",
-}
-"""A field of TrainingInput and the flag that sets it."""
+def _labels(ctx: click.Context, given: Sequence[list[tuple[str, str]]]) -> dict[str, str] | None:
+    """What all `--labels` say together."""
+    found: dict[str, str] = {}
+    for key, text in chain.from_iterable(given):
+        if key in found:
+            raise click.UsageError(f"--labels: {key} is given twice, as {found[key]} and {text}", ctx)
+        found[key] = text
+    return found if given else None
+
+
+def _key(ctx: click.Context, given: Mapping[str, Any]) -> str | None:
+    """The full name of the key that the flags name."""
+    key, ring, location = given["kms_key"], given["kms_keyring"], given["kms_location"]
+    if re.fullmatch(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+", key or ""):
+        return str(key)
+    if not (key or ring or location or given["kms_project"]):
+        return None
+    if not (key and ring and location) or "/" in key:
+        full = "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY"
+        raise click.UsageError(f"--kms-key: give {full}, or the key's id with --kms-keyring and --kms-location", ctx)
+    project = given["kms_project"] or Place.of(given["project"], None, (), given["stack"]).need("project")
+    return f"projects/{project}/locations/{location}/keyRings/{ring}/cryptoKeys/{key}"
 
 
 def _command(ctx: click.Context) -> str:
@@ -241,6 +271,7 @@ def _command(ctx: click.Context) -> str:
 @jobs.command("list")
 @_places
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
+@click.option("--page-size", type=click.IntRange(min=1), expose_value=False, metavar="N", help=_SAKE)
 @_format
 def list_jobs(project: str | None, region: str | None, stack: str | None, limit: int | None, form: str) -> int:
     """List the jobs, the newest first."""
@@ -269,6 +300,7 @@ def cancel(name: str, project: str | None, region: str | None, stack: str | None
 @_places
 @click.option("--polling-interval", type=click.IntRange(min=1), expose_value=False, metavar="N", help=_SAKE)
 @click.option("--allow-multiline-logs", is_flag=True, expose_value=False, help=_SAKE)
-def stream_logs(name: str, project: str | None, region: str | None, stack: str | None) -> int:
+@click.option("--task-name", metavar="NAME", help="Only this replica: master-replica-0 (or chief), worker-replica-1, …")
+def stream_logs(name: str, project: str | None, region: str | None, stack: str | None, task_name: str | None) -> int:
     """Show a job's log until it ends; the exit code tells its result."""
-    return mlengine_jobs.stream_logs(Place.of(project, region, (), stack), name)
+    return mlengine_jobs.stream_logs(Place.of(project, region, (), stack), name, task_name)

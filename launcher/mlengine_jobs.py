@@ -19,7 +19,7 @@ from launcher import jobcheck, mlengine, packages, records, runs, shape, vertex,
 from launcher.errors import UserError
 from launcher.google import GoogleError
 from launcher.job import ProgramJob
-from launcher.logs import Reader, clean
+from launcher.logs import Reader, clean, task_of
 from launcher.place import Place
 from launcher.session import Session
 
@@ -59,13 +59,14 @@ def submit(given: Submission) -> int:
     names = packages.check(given.packages)
     place = Place.of(
         given.project,
-        given.region or in_file.get("region"),
+        given.region,
         [
             given.staging_bucket,
             given.flags.get("trainingInput.jobDir") or in_file.get("jobDir"),
             next((name for name in [*names, *in_file.get("packageUris", ())] if name.startswith("gs://")), None),
         ],
         given.stack,
+        in_file.get("region"),
     )
     found: list[packages.Local | str] = []
     if given.package_path:
@@ -78,12 +79,15 @@ def submit(given: Submission) -> int:
         "trainingInput.region": place.need("region"),
     }
     old = mlengine.body(given.name, document, flags, given.args)
-    if given.engine == "ml-engine":
-        print(json.dumps(old, indent=2))
-        return 0
     # A place that a flag gave is not where the file says.
     places = {path: said for path, said in in_places.items() if flags.get(path) is None}
     job, warnings = mlengine.training_job(old, place.need("region"), given.choices, places)
+    if given.engine == "ml-engine":  # what it was sent, which is what the job was made of
+        print(json.dumps(old, indent=2))
+        return 0
+    if not given.region and in_file.get("region", place.need("region")) != place.need("region"):
+        said = f"{place.need('region')} of the environment or of gcloud's settings goes before it, as it did for gcloud"
+        warnings.insert(0, f"{in_places['trainingInput.region']}: {in_file['region']}: {said}; --region overrules both")
     for warning in warnings:
         _say(f"warning: {warning}")
     if given.dry_run:
@@ -166,11 +170,14 @@ def _submitted(session: Session, launched: runs.Launched, given: Submission) -> 
         _say(f"Job [{given.name}] submitted successfully.")
     if given.stream_logs:
         return _stream(session, job)
+    found = {"project": session.outputs.project, "region": session.google.region}
+    known = Place.of(None, None, (), given.stack)  # without flags
+    where = "".join(f" --{name} {value}" for name, value in found.items() if getattr(known, name) != value)
     _say(
         "Your job is still active. You may view the status of your job with the command\n\n"
-        f"  $ {given.command} jobs describe {given.name}\n\n"
+        f"  $ {given.command} jobs describe {given.name}{where}\n\n"
         "or continue streaming the logs with the command\n\n"
-        f"  $ {given.command} jobs stream-logs {given.name}\n"
+        f"  $ {given.command} jobs stream-logs {given.name}{where}\n"
     )
     shape.write({"jobId": given.name, "state": state}, "yaml" if given.form == "text" else given.form)
     return 0
@@ -211,14 +218,15 @@ def cancel(place: Place, name: str) -> int:
     return 0
 
 
-def stream_logs(place: Place, name: str) -> int:
-    """A job's log until it ends; 0 if it succeeded, else 1."""
+def stream_logs(place: Place, name: str, replica: str | None) -> int:
+    """A job's log, of all replicas or of one, until it ends; 0 if it succeeded, else 1."""
     session = place.session(bucket=False)
-    return _stream(session, session.find(name))
+    job = session.find(name)
+    return _stream(session, job, task_of(job, "--task-name", replica) if replica else None)
 
 
-def _stream(session: Session, job: dict[str, Any]) -> int:
-    reader = Reader(session, job)
+def _stream(session: Session, job: dict[str, Any], task: str | None = None) -> int:
+    reader = Reader(session, job, task)
     delay = watch.FIRST_POLL
     while True:
         ended = vertex.state(job) in vertex.ENDED  # the state first: what is read after an end is all there is

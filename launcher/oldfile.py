@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
-from launcher import oldmachines
+from launcher import machines, oldmachines
 from launcher.errors import UserError
 from launcher.jobmodel import NativeJob, OldJob, TrainingInput
 from launcher.oldmachines import Contradiction
 from launcher.yamlfile import Location
 
 NO_EFFECT = {
-    "runtimeVersion": "ML Engine's runtimes are gone; the stack's executor image is used",
-    "pythonVersion": "ML Engine's runtimes are gone; the stack's executor image is used",
-    "useChiefInTfConfig": "Vertex AI's TF_CONFIG always says chief, not master",
-    "scheduling.maxWaitTime": "custom jobs wait until quota allows",
-    "scheduling.priority": "custom jobs know no priority",
+    "jobId": "the run's id is the job's name; --run chooses it",
+    "trainingInput.runtimeVersion": "ML Engine's runtimes are gone; the stack's executor image is used",
+    "trainingInput.pythonVersion": "ML Engine's runtimes are gone; the stack's executor image is used",
+    "trainingInput.useChiefInTfConfig": "Vertex AI's TF_CONFIG always says chief, not master",
+    "trainingInput.scheduling.maxWaitTime": "custom jobs wait until quota allows",
+    "trainingInput.scheduling.priority": "custom jobs know no priority",
 }
 """Fields that nothing stands for today, and why; a user is warned of each."""
 
 _MACHINES = {"scaleTier", *(f"{prefix}{part}" for prefix in oldmachines.ROLES.values() for part in ("Type", "Count"))}
 
 
-def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJob, dict[Location, str]]:
-    """The old page's form in native words, and where each of those came from. Raises UserError."""
+def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJob, dict[Location, str], list[str]]:
+    """The old page's form in native words, where each of those came from, and warnings. Raises UserError."""
     old = given.trainingInput
     try:
         asked = oldmachines.asked(old.model_dump(include=_MACHINES, exclude_none=True))
@@ -34,6 +35,7 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
         raise UserError(f"{place(('trainingInput', error.field))}: {subject}{error}") from None
     native: dict[str, Any] = {}
     places: dict[Location, str] = {}
+    warnings = [f"{place(location)}: has no effect: {why}" for location, why in _ignored(given)]
 
     def put(holder: dict[str, Any], at: Location, field: str, value: Any, *source: str) -> None:
         if value is not None:
@@ -57,8 +59,14 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
         if config is None:
             continue
         if config.acceleratorConfig:
-            put(pool, at, "acceleratorType", config.acceleratorConfig.type, prefix, "acceleratorConfig", "type")
-            put(pool, at, "acceleratorCount", config.acceleratorConfig.count, prefix, "acceleratorConfig", "count")
+            kind, count, warning = machines.accelerator(config.acceleratorConfig.type, config.acceleratorConfig.count)
+            if warning:
+                keep = (
+                    "; native worker pools ask for it all the same" if machines.retired(config.acceleratorConfig.type) else ""
+                )
+                warnings.append(f"{place(('trainingInput', prefix, 'acceleratorConfig', 'type'))}: {warning}{keep}")
+            put(pool, at, "acceleratorType", kind, prefix, "acceleratorConfig", "type")
+            put(pool, at, "acceleratorCount", count, prefix, "acceleratorConfig", "count")
         if config.diskConfig:
             put(pool, at, "bootDiskType", config.diskConfig.bootDiskType, prefix, "diskConfig", "bootDiskType")
             put(pool, at, "bootDiskSizeGb", config.diskConfig.bootDiskSizeGb, prefix, "diskConfig", "bootDiskSizeGb")
@@ -83,7 +91,7 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
     if given.labels:
         native["labels"] = given.labels
         places |= {("labels", key): place(("labels", key)) for key in given.labels}
-    return NativeJob.model_validate(native), places
+    return NativeJob.model_validate(native), places, warnings
 
 
 def _check_configs(job: TrainingInput, roles: Set[str]) -> None:
@@ -94,15 +102,15 @@ def _check_configs(job: TrainingInput, roles: Set[str]) -> None:
             raise Contradiction(f"{prefix}Config", said)
 
 
-def ignored(job: TrainingInput) -> Iterator[tuple[Location, str]]:
+def _ignored(job: OldJob) -> Iterator[tuple[Location, str]]:
     """(location, why) of each field that has no effect."""
     for name, why in NO_EFFECT.items():
-        parts = name.split(".")
+        location = tuple(name.split("."))
         value: Any = job
-        for part in parts:
+        for part in location:
             value = getattr(value, part)
         if value is not None:
-            yield ("trainingInput", *parts), why
+            yield location, why
 
 
 def resource(values: Mapping[str, Any]) -> dict[str, Any]:

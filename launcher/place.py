@@ -1,7 +1,7 @@
 """Where a job goes when no stack need say so: project, region and bucket by flags, environment and gcloud's settings.
 
-Each is looked for in this order: flag (or job file), environment, `gcloud config`, the stack's outputs. The stack is asked
-last and only for what is still missing, so that an old shell script runs where there is no Pulumi at all.
+Each is looked for in gcloud's order, flag, environment, `gcloud config`, job file, and then in the stack's outputs. The stack
+is asked last and only for what is still missing, so that an old shell script runs where there is no Pulumi at all.
 """
 
 from __future__ import annotations
@@ -59,12 +59,19 @@ class Place:
     _outputs: StackOutputs | None = None
 
     @classmethod
-    def of(cls, project: str | None, region: str | None, buckets: Sequence[str | None], stack: str | None) -> Place:
-        """`buckets`: gs:// addresses or names, the first given one counts."""
+    def of(
+        cls,
+        project: str | None,
+        region: str | None,
+        buckets: Sequence[str | None],
+        stack: str | None,
+        file_region: str | None = None,
+    ) -> Place:
+        """`buckets`: gs:// addresses or names, the first given one counts. `file_region`: what the job file says."""
         bucket = next((found for found in buckets if found), None)
         return cls(
             project or _setting("project"),
-            region or _setting("region"),
+            region or _setting("region") or file_region,
             re.split("/", bucket.removeprefix("gs://"), maxsplit=1)[0] if bucket else None,
             stack,
         )

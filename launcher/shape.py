@@ -12,8 +12,8 @@ WORDS = ("text", "json", "yaml")
 
 
 def keys(form: str) -> list[str] | None:
-    """The fields of `value(state)` or `value(jobId,error.message)`; None for another form."""
-    match = re.fullmatch(r"\s*value\(([^()]*)\)\s*", form)
+    """The fields of `value(state)` or `value(jobId,error.message)`, also spelt `get(…)`; None for another form."""
+    match = re.fullmatch(r"\s*(?:value|get)\(([^()]*)\)\s*", form)
     found = [key.strip() for key in match[1].split(",")] if match else []
     return found if found and all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", key) for key in found) else None
 

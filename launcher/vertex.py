@@ -149,7 +149,7 @@ def replica_name(task: str) -> str:
 
 
 def task_name(replica: str) -> str:
-    """The other way: chief, chief-0, worker-0, ps-0 (or the task's own name) -> workerpool0-0, …"""
-    role, _, index = replica.partition("-")
+    """The other way: chief, worker-0, ps-0 (or ML Engine's master-replica-0, or the task's own name) -> workerpool0-0, …"""
+    role, _, index = replica.replace("-replica-", "-").partition("-")
     role = {"master": "chief", "parameter_server": "ps"}.get(role, role)
     return f"workerpool{ROLES.index(role)}-{index or 0}" if role in ROLES else replica

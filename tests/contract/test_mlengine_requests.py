@@ -7,9 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
-from discovery_check import check_request
+from discovery_check import check_request, document
 
 from launcher import jobfile, machines, mlengine, vertex
 from launcher.errors import UserError
@@ -18,6 +19,7 @@ from launcher.mlengine_cli import group
 from localcloud.services.vertex_validation import violations
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ml-engine"
+RECORDED = json.loads((FIXTURES / "gcloud.requests.json").read_text())
 COMMON = [
     "--runtime-version",
     "1.2",
@@ -78,6 +80,61 @@ def test_the_old_services_body_field_by_field(kind: str) -> None:
     assert body == recorded["body"]
     assert warnings == []
     check_request("ml", "v1", "ml.projects.jobs.create", {"parent": "projects/p"}, {}, body)
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: shlex.split(recorded["command"])[0])
+def test_what_gcloud_sent_field_by_field(recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies that `gcloud ai-platform jobs submit training` 528 sent with region us-central1 in its environment."""
+    monkeypatch.chdir(FIXTURES)
+    monkeypatch.setenv("CLOUDSDK_COMPUTE_REGION", "us-central1")
+    monkeypatch.setenv("CLOUDSDK_CORE_PROJECT", "p")
+    arguments = shlex.split(recorded["command"])
+    own = arguments.index("--") if "--" in arguments else len(arguments)
+    body, _ = dry_run(*arguments[:own], "--engine", "ml-engine", *arguments[own:])
+    assert body == recorded["body"]
+    check_request("ml", "v1", "ml.projects.jobs.create", {"parent": "projects/p"}, {}, body)
+    job, _ = dry_run(*arguments)
+    checked(job)
+
+
+def test_the_environment_s_region_goes_before_the_file_s_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ["--config", str(FIXTURES / "job.json"), *PROGRAM[:4]]
+    monkeypatch.setenv("CLOUDSDK_COMPUTE_REGION", "us-central1")
+    _, warnings = dry_run("job", *file)
+    assert f"{FIXTURES / 'job.json'}:15: trainingInput.region: europe-west1: us-central1 of the environment" in warnings[0]
+    assert not any("region" in warning for warning in dry_run("job", *file, "--region", "us-east1")[1])
+    monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
+    monkeypatch.setenv("CLOUDSDK_AI_REGION", "")
+    monkeypatch.setenv("GOOGLE_REGION", "")
+    old, _ = dry_run("job", *file, "--engine", "ml-engine")
+    assert old["trainingInput"]["region"] == "europe-west1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--labels a=b --labels c=d,a=e", "--labels: a is given twice, as b and e"),
+        ("--labels a", "Invalid value for '--labels': 'a': write KEY=VALUE,KEY=VALUE"),
+        ("--labels a=Big", "Invalid value for '--labels': a=Big: at most 63 lower-case letters"),
+        ("--labels A=b", "Invalid value for '--labels': A=b: at most 63 lower-case letters"),
+        ("--job-dir b/train", "Invalid value for '--job-dir': 'b/train': must be gs://BUCKET/FOLDER"),
+        ("--staging-bucket gs://b/x", "Invalid value for '--staging-bucket': 'gs://b/x': must be gs://BUCKET"),
+        ("--kms-key k", "--kms-key: give projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY, or the key's id"),
+        ("--kms-location eu", "--kms-key: give projects/PROJECT/"),
+        ("--async --stream-logs", "--async and --stream-logs exclude each other"),
+        (
+            "--master-accelerator count=0,type=tpu-v2",
+            "Invalid value for '--master-accelerator': 'count=0,type=tpu-v2': count must",
+        ),
+        ("--scale-tier huge", "Invalid value for '--scale-tier': 'huge' is not one of BASIC, STANDARD_1"),
+        ("--format table", "Invalid value for '--format': 'table' is none of text, json, yaml and value(FIELD,…)"),
+    ],
+)
+def test_a_wrong_flag_is_named(flags: str, said: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        dry_run("job", *PROGRAM, *shlex.split(flags))
+    assert caught.value.format_message().startswith(said)
 
 
 def test_the_training_as_a_custom_job() -> None:
@@ -185,13 +242,21 @@ def test_every_accelerator(kind: str) -> None:
     ]
     body, warnings = dry_run("job", *PROGRAM, *asked)
     (pool,) = checked(body)["jobSpec"]["workerPoolSpecs"]
-    retired = kind in ("NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100")
+    retired, renamed = kind in ("NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100"), kind in ("TPU_V2_POD", "TPU_V3_POD")
+    name = kind.removesuffix("_POD") if renamed else kind
     got = (pool["machineSpec"]["acceleratorType"], pool["machineSpec"]["acceleratorCount"])
-    assert got == ((T4, 4) if retired else (kind, 8))
-    assert len(warnings) == retired
+    assert got == ((T4, 4) if retired else (name, 8))
+    assert len(warnings) == retired + renamed
     kept, said = dry_run("job", *PROGRAM, *asked, "--keep-retired")
-    assert checked(kept)["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] == kind
-    assert len(said) == retired
+    assert checked(kept)["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] == name
+    assert len(said) == retired + renamed
+
+
+def test_every_accelerator_of_ml_engine_is_in_the_table() -> None:
+    documented = document("ml", "v1")["schemas"]["GoogleCloudMlV1__AcceleratorConfig"]["properties"]["type"]["enum"]
+    assert set(machines.mapping()["acceleratorTypes"]) == set(documented) - {"ACCELERATOR_TYPE_UNSPECIFIED"}
+    tiers = document("ml", "v1")["schemas"]["GoogleCloudMlV1__TrainingInput"]["properties"]["scaleTier"]["enum"]
+    assert set(machines.mapping()["scaleTiers"]) == set(tiers)
 
 
 @pytest.mark.parametrize("version", [one for group in machines.mapping()["runtimeVersions"] for one in group["versions"]])
@@ -308,7 +373,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
             "job.yaml:3: trainingInput.masterConfig.tpuTfVersion: the",
         ),
         ("predictionInput: {}\n", "job.yaml:1: predictionInput: this is a training job"),
-        ("jobId: a\n", "job.yaml:1: jobId: the service says this of a job"),
+        ("state: RUNNING\n", "job.yaml:1: state: the service says this of a job"),
         ("workerPools: []\n", "job.yaml:1: workerPools: a job file has either trainingInput or native fields"),
         ("trainingInput:\n  a: &x 1\n  a: 2\n", "job.yaml:3: not valid YAML"),
     ],
@@ -343,13 +408,16 @@ TRAINING = {"pythonModule": "p.run", "packageUris": ["gs://b/p.tar.gz"], "enable
             "--master-machine-type (trainingInput.masterType): scaleTier BASIC sets",
         ),
         ({"runtimeVersion": "3.0"}, "--runtime-version (trainingInput.runtimeVersion): ML Engine had no runtime '3.0'"),
-        ({"jobDir": "b/train"}, "--job-dir (trainingInput.jobDir): must be gs://BUCKET/FOLDER, not 'b/train'"),
         ({"pythonModule": ""}, "--module-name (trainingInput.pythonModule): missing"),
         ({"packageUris": []}, "--packages (trainingInput.packageUris): missing"),
         ({"pythonModule": "p/run.py"}, "--module-name (trainingInput.pythonModule): 'p/run.py' is no name of a Python module"),
         (
             {"masterType": "n1-standard-4", "masterConfig": {"acceleratorConfig": {"type": "TPU_V9", "count": "1"}}},
-            "--master-accelerator, --master-image-uri (trainingInput.masterConfig.acceleratorConfig): unknown accelerator type",
+            "--master-accelerator (trainingInput.masterConfig.acceleratorConfig): unknown accelerator type 'TPU_V9'; one of",
+        ),
+        (
+            {"masterType": "e2-standard-4", "masterConfig": {"acceleratorConfig": {"type": T4, "count": "1"}}},
+            "--master-accelerator (trainingInput.masterConfig.acceleratorConfig): NVIDIA_TESLA_T4 is attached to N1 machines",
         ),
     ],
 )
@@ -394,7 +462,7 @@ def test_an_image_for_all_replicas_and_an_evaluator() -> None:
                 "parameterServerCount": "1",
                 "parameterServerConfig": {"acceleratorConfig": {"type": "NVIDIA_TESLA_T4", "count": "1"}},
             },
-            "--parameter-server-accelerator, --parameter-server-image-uri (trainingInput.parameterServerConfig): parameter",
+            "--parameter-server-accelerator (trainingInput.parameterServerConfig.acceleratorConfig): parameter servers hold",
         ),
     ],
 )

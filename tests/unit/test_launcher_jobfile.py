@@ -95,6 +95,28 @@ def test_a_machine_that_is_not_listed_is_an_error_that_can_be_overruled(kind: st
         assert f"nothing is known of {kind} here" in file.warnings[0]
 
 
+def test_the_old_service_s_accelerators_are_what_stands_for_them_today() -> None:
+    file = jobfile.parse(
+        "jobId: mine\ntrainingInput:\n  masterType: n1-standard-8\n  masterConfig:\n    acceleratorConfig:\n"
+        "      type: NVIDIA_TESLA_K80\n      count: 8\n"
+        "  workerType: cloud_tpu\n  workerCount: 1\n  workerConfig: {acceleratorConfig: {type: TPU_V3_POD, count: 32}}\n",
+        "job.yaml",
+    )
+    assert file.pools[0].machine == Machine("n1-standard-8", "NVIDIA_TESLA_T4", 4)
+    assert file.pools[1].machine == Machine("cloud-tpu", "TPU_V3", 32)
+    said = "\n".join(file.warnings)
+    assert "job.yaml:1: jobId: has no effect" in said
+    assert (
+        "job.yaml:6: trainingInput.masterConfig.acceleratorConfig.type: 8 NVIDIA_TESLA_K80: withdrawn by Google; "
+        "4 NVIDIA_TESLA_T4 is used instead; native worker pools ask for it all the same"
+    ) in said
+    assert "job.yaml:10: trainingInput.workerConfig.acceleratorConfig.type: 32 TPU_V3_POD: a pod is asked for" in said
+    native = "workerPools: [{role: chief, machineType: n1-standard-8, acceleratorType: NVIDIA_TESLA_K80, acceleratorCount: 1}]"
+    file = jobfile.parse(native, "job.yaml")
+    assert file.pools[0].machine == Machine("n1-standard-8", "NVIDIA_TESLA_K80", 1)
+    assert file.warnings == ("job.yaml:1: NVIDIA_TESLA_K80 is withdrawn by Google; asked for all the same",)
+
+
 T = "trainingInput:\n"
 
 
