@@ -41,9 +41,16 @@ def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
 
 
 services = Services("services", ServicesArgs(project, region, stack.billing_account))
+ready, delivered = after(services), dict[str, pulumi.Output[str]]()
+launchers: dict[str, pulumi.Input[str]] = {member: member for member in stack.launchers}
+if stack.github_repository:
+    args = DeliveryArgs(project, stack.stack, stack.github_repository, stack.github_branch, stack.budget is not None)
+    delivery = Delivery("delivery", args, after(services))
+    ready, delivered = after(services, delivery), delivery.sign_in
+    launchers["deployer"] = delivery.deployer
 storage: Storage | ExistingStorage
 if stack.existing_bucket:
-    storage = ExistingStorage("storage", ExistingStorageArgs(stack.bucket, stack.prefix, stack.on_destroy), after(services))
+    storage = ExistingStorage("storage", ExistingStorageArgs(stack.bucket, stack.prefix, stack.on_destroy), ready)
 else:
     storage = Storage(
         "storage",
@@ -59,17 +66,13 @@ else:
             stack.versioning,
             stack.kms_key,
         ),
-        after(services),
+        ready,
     )
-registry = Registry("registry", RegistryArgs(project, region, stack.name, stack.labels), after(services))
+registry = Registry("registry", RegistryArgs(project, region, stack.name, stack.labels), ready)
 scopes = Scopes(project, region, storage.bucket, registry.repository.repository_id)
-identity = Identity("identity", IdentityArgs(scopes, stack.name, stack.launchers), after(services))
-delivered: dict[str, pulumi.Output[str]] = {}
-if stack.github_repository:
-    args = DeliveryArgs(identity.scopes, stack.stack, stack.github_repository, stack.github_branch, stack.budget is not None)
-    delivered = Delivery("delivery", args, after(services)).sign_in
+identity = Identity("identity", IdentityArgs(scopes, stack.name, launchers), ready)
 if stack.billing_account and stack.budget:
-    Budget("budget", BudgetArgs(project, stack.billing_account, stack.budget, stack.name, stack.labels), after(services))
+    Budget("budget", BudgetArgs(project, stack.billing_account, stack.budget, stack.name, stack.labels), ready)
 artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket, [package, pipeline, *dataset], stack.prefix))
 Teardown(
     "teardown",

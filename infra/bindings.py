@@ -13,12 +13,15 @@ from infra.grants import Grant
 
 @dataclass(frozen=True)
 class Scopes:
-    """What grants are about. `accounts`: `projects/P/serviceAccounts/EMAIL` by a grant's scope, e.g. `trainer account`."""
+    """What grants are about: the project, and what else they name.
+
+    `accounts`: `projects/P/serviceAccounts/EMAIL` by a grant's scope, e.g. `trainer account`.
+    """
 
     project: str
-    region: str
-    bucket: pulumi.Input[str]
-    repository: pulumi.Input[str]
+    region: str = ""
+    bucket: pulumi.Input[str] = ""
+    repository: pulumi.Input[str] = ""
     accounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
 
 
@@ -40,14 +43,14 @@ def bind(
     name: str,
     opts: pulumi.ResourceOptions,
     condition: projects.IAMMemberConditionArgs | None = None,
-) -> None:
+) -> pulumi.Resource:
     """Give `member` the grant's role on its scope; a resource called `name`. `condition`: of what is given project-wide."""
     if grant.scope == "project":
-        projects.IAMMember(name, project=scopes.project, role=grant.role, member=member, condition=condition, opts=opts)
-    elif grant.scope == "bucket":
-        storage.BucketIAMMember(name, bucket=scopes.bucket, role=grant.role, member=member, opts=opts)
-    elif grant.scope == "repository":
-        artifactregistry.RepositoryIamMember(
+        return projects.IAMMember(name, project=scopes.project, role=grant.role, member=member, condition=condition, opts=opts)
+    if grant.scope == "bucket":
+        return storage.BucketIAMMember(name, bucket=scopes.bucket, role=grant.role, member=member, opts=opts)
+    if grant.scope == "repository":
+        return artifactregistry.RepositoryIamMember(
             name,
             project=scopes.project,
             location=scopes.region,
@@ -56,9 +59,8 @@ def bind(
             member=member,
             opts=opts,
         )
-    else:
-        account = scopes.accounts[grant.scope]
-        serviceaccount.IAMMember(name, service_account_id=account, role=grant.role, member=member, opts=opts)
+    account = scopes.accounts[grant.scope]
+    return serviceaccount.IAMMember(name, service_account_id=account, role=grant.role, member=member, opts=opts)
 
 
 def member_of(email: pulumi.Output[str]) -> pulumi.Output[str]:

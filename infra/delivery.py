@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pulumi
 from pulumi_gcp import iam, serviceaccount
 
 from infra.bindings import Scopes, bind, member_of
-from infra.grants import DEPLOYER, FEDERATION, LAUNCHER, PREVIEWER
+from infra.grants import DEPLOYER, FEDERATION, PREVIEWER
 
 ISSUER = "https://token.actions.githubusercontent.com"
 """Who signs the workflows' tokens; claims: docs.github.com/actions/concepts/security/openid-connect."""
@@ -22,7 +22,7 @@ CLAIMS = {
 
 @dataclass(frozen=True)
 class DeliveryArgs:
-    scopes: Scopes
+    project: str
     stack: str
     repository: str
     """OWNER/NAME on GitHub."""
@@ -43,58 +43,59 @@ def condition(repository: str, branch: str) -> str:
 
 
 class Delivery(pulumi.ComponentResource):
-    """`sign_in` is the stack's output `delivery`: on the branch a workflow is the deployer, on a pull request the previewer."""
+    """`sign_in` is the stack's output `delivery`: on the branch a workflow is the deployer, on a pull request the previewer.
+
+    Whatever the deployer makes and removes is to depend on this: its rights are then the first to be given and the last to go.
+    """
 
     sign_in: dict[str, pulumi.Output[str]]
+    deployer: pulumi.Output[str]
+    """The deployer as a policy names it."""
 
     def __init__(self, name: str, args: DeliveryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Delivery", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        project = args.scopes.project
 
-        def account(role: str, what: str) -> serviceaccount.Account:
+        def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
+            return pulumi.ResourceOptions(parent=self, depends_on=resources)
+
+        def account(role: str, what: str, opts: pulumi.ResourceOptions) -> serviceaccount.Account:
             return serviceaccount.Account(
-                f"{role}er", project=project, account_id=f"{role}-{args.stack}", display_name=what, opts=child
+                f"{role}er", project=args.project, account_id=f"{role}-{args.stack}", display_name=what, opts=opts
             )
 
-        deployer = account("deploy", "Deployer: runs pulumi for one odcloud stack")
-        previewer = account("preview", "Previewer: shows what a pull request would change in one odcloud stack")
+        deployer = account("deploy", "Deployer: runs pulumi for one odcloud stack", after())
+        self.deployer = member_of(deployer.email)
+        scopes = Scopes(args.project)
+        first = bind(DEPLOYER[0], self.deployer, scopes, f"deployer-{DEPLOYER[0].name}", after())
+        rights = [bind(grant, self.deployer, scopes, f"deployer-{grant.name}", after(first)) for grant in DEPLOYER[1:]]
+
+        previewer = account("preview", "Previewer: shows what a pull request would change in one odcloud stack", after(*rights))
         pool = iam.WorkloadIdentityPool(
             "pool",
-            project=project,
+            project=args.project,
             workload_identity_pool_id=f"odcloud-{args.stack}",
             display_name="Workflows of an odcloud stack",  # at most 32 characters
-            opts=child,
+            opts=after(*rights),
         )
         provider = iam.WorkloadIdentityPoolProvider(
             "github",
-            project=project,
+            project=args.project,
             workload_identity_pool_id=pool.workload_identity_pool_id,
             workload_identity_pool_provider_id="github",
             display_name="GitHub Actions",
             attribute_mapping=CLAIMS,
             attribute_condition=condition(args.repository, args.branch),
             oidc=iam.WorkloadIdentityPoolProviderOidcArgs(issuer_uri=ISSUER),
-            opts=child,
+            opts=after(*rights),
         )
-        scopes = replace(
-            args.scopes,
-            accounts={**args.scopes.accounts, "deployer account": deployer.name, "previewer account": previewer.name},
-        )
-        for grant in (*DEPLOYER, *LAUNCHER):
-            bind(grant, member_of(deployer.email), scopes, f"deployer-{grant.name}", child)
         for grant in PREVIEWER if args.budget else ():
-            bind(grant, member_of(previewer.email), scopes, grant.name, child)
+            bind(grant, member_of(previewer.email), scopes, grant.name, after(*rights))
+        scopes = Scopes(args.project, accounts={"deployer account": deployer.name, "previewer account": previewer.name})
         for grant, who in zip(
             FEDERATION, (f"attribute.ref/refs/heads/{args.branch}", "attribute.event/pull_request"), strict=True
         ):
-            bind(
-                grant,
-                pulumi.Output.concat("principalSet://iam.googleapis.com/", pool.name, "/", who),
-                scopes,
-                grant.name,
-                child,
-            )
+            member = pulumi.Output.concat("principalSet://iam.googleapis.com/", pool.name, "/", who)
+            bind(grant, member, scopes, grant.name, after(*rights))
         self.sign_in = {
             "workload_identity_provider": provider.name,
             "deployer": deployer.email,

@@ -65,6 +65,9 @@ LAUNCHER = (
 
 DEPLOYER = (
     Grant(
+        "deploy-bindings", "project", "roles/resourcemanager.projectIamAdmin", "Sets the project-wide bindings of this page."
+    ),
+    Grant(
         "deploy-services",
         "project",
         "roles/serviceusage.serviceUsageAdmin",
@@ -79,16 +82,13 @@ DEPLOYER = (
         "Makes and removes the stack's accounts and their bindings.",
     ),
     Grant(
-        "deploy-bindings", "project", "roles/resourcemanager.projectIamAdmin", "Sets the project-wide bindings of this page."
-    ),
-    Grant(
         "deploy-federation",
         "project",
         "roles/iam.workloadIdentityPoolAdmin",
         "Makes and removes the pool by which workflows sign in.",
     ),
 )
-"""The account of the deployment workflow, only if odcloud:githubRepository is set."""
+"""The account of the deployment workflow, only if odcloud:githubRepository is set. The first is by what it gets the others."""
 
 PREVIEWER = (
     Grant(

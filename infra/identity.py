@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pulumi
 from pulumi_gcp import serviceaccount
@@ -18,15 +18,14 @@ class IdentityArgs:
     """What the grants are about; the trainer's account is this component's to add."""
     account: str
     """Account id: the part of the email before the @."""
-    launchers: Sequence[str] = ()
-    """Members as in an IAM policy, e.g. `group:vision@example.com`."""
+    launchers: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Members as in an IAM policy, e.g. `group:vision@example.com`, by what their bindings are called after."""
 
 
 class Identity(pulumi.ComponentResource):
-    """`email` is the trainer's account; it is ready to use when the component is. `scopes` has the account in it."""
+    """`email` is the trainer's account; it is ready to use when the component is."""
 
     email: pulumi.Output[str]
-    scopes: Scopes
 
     def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Identity", name, None, opts)
@@ -38,11 +37,11 @@ class Identity(pulumi.ComponentResource):
             display_name="Trainer: runs the jobs of one odcloud stack",
             opts=child,
         )
-        self.scopes = replace(args.scopes, accounts={"trainer account": account.name})
+        scopes = replace(args.scopes, accounts={"trainer account": account.name})
         for grant in TRAINER:
-            bind(grant, member_of(account.email), self.scopes, grant.name, child)
-        for launcher in args.launchers:
+            bind(grant, member_of(account.email), scopes, grant.name, child)
+        for called, launcher in args.launchers.items():
             for grant in LAUNCHER:
-                bind(grant, launcher, self.scopes, f"{grant.name}-{launcher}", child, own(args.account))
+                bind(grant, launcher, scopes, f"{grant.name}-{called}", child, own(args.account))
         self.email = account.email
         self.register_outputs({"email": self.email})
