@@ -91,9 +91,10 @@ def explain(status: int, error: Mapping[str, Any], method: str = "", url: str = 
     return Explanation(Kind.OTHER, "")
 
 
-def explain_job(error: Mapping[str, Any], project: str = "", region: str = "") -> Explanation:
-    """The `error` of a job that failed to what to do."""
+def explain_job(error: Mapping[str, Any], name: str = "") -> Explanation:
+    """The `error` of a job that failed to what to do. `name`: the job's resource name."""
     message = str(error.get("message", ""))
+    project, region = _place(f"/{name}", {})
     if _stockout(message):
         return _no_machines(region)
     if error.get("code") == EXHAUSTED and _quotas(error, message):

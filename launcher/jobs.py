@@ -15,6 +15,7 @@ from launcher.logs import Entry, Reader, clean, moment, task_of
 from launcher.logs import since as log_since
 from launcher.screen import screen
 from launcher.session import Session, connect
+from launcher.terminal import say, table
 from launcher.view import View, duration
 
 
@@ -25,7 +26,7 @@ def show_list(stack: str | None, form: str) -> int:
         print(json.dumps([_row(job) for job in found], indent=2))
         return 0
     if not found:
-        print("no jobs yet; launch one with `odcloud train --config JOB.yaml`", file=sys.stderr)
+        say("no jobs yet; launch one with `odcloud train --config JOB.yaml`")
         return 0
     now = datetime.now(timezone.utc)
     abroad = len({vertex.region(job) for job in found}) > 1
@@ -34,7 +35,7 @@ def show_list(stack: str | None, form: str) -> int:
         row, age = _row(job), duration(max(0.0, (now - moment(job["createTime"])).total_seconds()))
         where = (row["region"],) if abroad else ()
         rows.append((row["job"], row["run"], row["kind"], row["state"], str(row["replicas"]), age, *where))
-    _table(rows)
+    table(rows)
     return 0
 
 
@@ -72,7 +73,7 @@ def show(text: str, stack: str | None, form: str) -> int:
         code = "-" if replica.exit_code is None else str(replica.exit_code)
         times = (_clock(replica.start_time), _clock(replica.end_time))
         rows.append((replica.name, view.state_of(replica), code, str(replica.restarts), *times))
-    _table(rows)
+    table(rows)
     lines = watch.autopsy(view) if view.ended else []
     if lines:
         print("\n" + "\n".join(lines))
@@ -96,16 +97,11 @@ def logs(text: str, replica: str | None, follow: bool, since: str | None, stack:
     session, job = _found(text, stack)
     task = task_of(job, "--replica", replica) if replica else None
     reader = Reader(session, job, task, start)
-    while True:
-        # The state first: what is read after an end is all there is.
-        ended = vertex.state(job) in vertex.ENDED
-        for entry in reader.new():
+    for entries, _ in watch.poll(session, View(job, reader.tasks), reader, say) if follow else [(reader.new(), [])]:
+        for entry in entries:
             _print_entry(entry, form)
         sys.stdout.flush()
-        if not follow or ended:
-            return 0
-        time.sleep(watch.SLOWEST_POLL)
-        job = session.get(vertex.number(job))
+    return 0
 
 
 def _print_entry(entry: Entry, form: str) -> None:
@@ -129,7 +125,7 @@ def wait(text: str, stack: str | None, form: str) -> int:
     if view.state == vertex.SUCCEEDED:
         return 0
     for line in watch.autopsy(view):
-        print(line, file=sys.stderr)
+        say(line)
     return 1
 
 
@@ -137,9 +133,13 @@ def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
     """Cancels a job and waits until it is; a job that has ended is left as it is."""
     session, job = _found(text, stack)
     number = vertex.number(job)
-    if vertex.state(job) not in vertex.ENDED:
+    if vertex.state(job) in vertex.ENDED:
+        say(f"job {number} has ended already")
+    else:
         session.cancel(number)
         job = session.get(number)
+        if wait_for_end and vertex.state(job) not in vertex.ENDED:
+            say(f"job {number}: {vertex.state(job)}; waiting for its end (Ctrl-C ends the waiting only)")
         while wait_for_end and vertex.state(job) not in vertex.ENDED:
             time.sleep(watch.FIRST_POLL)
             job = session.get(number)
@@ -168,9 +168,3 @@ def delete(texts: Sequence[str], stack: str | None, form: str) -> int:
 def _clock(time_text: str | None) -> str:
     """An RFC 3339 time as the local clock's hours, minutes and seconds; `-` for none."""
     return moment(time_text).astimezone().strftime("%H:%M:%S") if time_text else "-"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

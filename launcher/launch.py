@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from launcher.errors import UserError
 from launcher.job import EvaluationJob, TrainingJob
 from launcher.session import Session, attach
 from launcher.stack import Question
+from launcher.terminal import say
 
 if TYPE_CHECKING:
     from launcher.packages import Local
@@ -58,7 +57,7 @@ def train(
     if scale_lr or not only_shown:  # what is only shown needs no bucket
         file, rate = learning_rate.held(session, file, resolved.pipeline_config, scale_lr, send=not only_shown)
     for warning in file.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     if explain:
         return _print_rows(resolve.training(session.outputs, file, resolved.job.run).rows, form)
     limit = None
@@ -67,7 +66,7 @@ def train(
 
         limit, told = quote.limited(session.google, resolve.training(session.outputs, file, resolved.job.run).job, max_cost)
         for note in told:
-            _say(note)
+            say(note)
 
     def job_of(chosen: str) -> TrainingJob:
         return _limited(resolve.training(session.outputs, file, chosen).job, limit)
@@ -78,14 +77,18 @@ def train(
     notes = [f"note: {note}" for note in (*file.notes, *rate)]
     regions = list(dict.fromkeys((session.google.region, *fallback)))
     while True:
-        launched = _train(session.in_region(regions[0]), job_of, run, regions[1:], notes)
+        here, others = session.in_region(regions[0]), regions[1:]
+        if run:
+            launched = runs.launch(here, job_of(run), say, regions=others, notes=notes)
+        else:
+            launched = runs.launch_new(here, job_of, say, regions=others, notes=notes)
         notes = []
         if limit and launched.adopted:
-            _say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
+            say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
         job, region = launched.job, vertex.region(launched.job)
         run = vertex.run(job)
         if region != session.outputs.region:
-            _say(
+            say(
                 f"warning: the job is in {region}, the bucket stays in {session.outputs.region}: what crosses from one to the "
                 "other is slower and charged as network traffic"
             )
@@ -95,7 +98,7 @@ def train(
         regions = regions[regions.index(region) + 1 :] if region in regions else []
         if code != 1 or not regions or not _stockout(state):
             return code
-        _say(f"{region} had no machines for the job: trying {regions[0]}")
+        say(f"{region} had no machines for the job: trying {regions[0]}")
 
 
 def _stockout(job: Mapping[str, Any]) -> bool:
@@ -108,18 +111,6 @@ def _stockout(job: Mapping[str, Any]) -> bool:
 def _limited(job: TrainingJob, timeout: str | None) -> TrainingJob:
     """The job with a timeout in the place of its own, if one is given."""
     return replace(job, scheduling=replace(job.scheduling, timeout=timeout)) if timeout else job
-
-
-def _train(
-    session: Session, job_of: Callable[[str], TrainingJob], run: str | None, fallback: Sequence[str], notes: Sequence[str]
-) -> runs.Launched:
-    if run:
-        return runs.launch(session, job_of(run), _say, regions=fallback, notes=notes)
-    while True:
-        try:
-            return runs.launch(session, job_of(runs.new_id()), _say, new_run=True, regions=fallback, notes=notes)
-        except runs.RunTaken:  # two new runs in one second: the id of the next second is free
-            time.sleep(1.0)
 
 
 def evaluate(
@@ -144,7 +135,7 @@ def evaluate(
     run = run or runs.newest(session)
     resolved = resolve.evaluation(session.outputs, file, run)
     for warning in file.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     if explain:
         return _print_rows(resolved.rows, form)
     if dry_run:
@@ -153,7 +144,7 @@ def evaluate(
     if "--continuous" not in program.args:  # which awaits the first one
         _require_checkpoint(session, run)
     _upload(session, local)
-    launched = runs.launch(session, resolved.job, _say)
+    launched = runs.launch(session, resolved.job, say)
     with_config = f" --config {config}" if config else ""
     return watch_launched(session.of(launched.job), launched, follow, form, f"odcloud eval{with_config} --run {run}", stack)[0]
 
@@ -163,7 +154,7 @@ def _upload(session: Session, local: Sequence[Local]) -> None:
 
     for package in local:
         if packages.upload(session.google, package):
-            _say(f"uploaded {package.name} to {package.uri}")
+            say(f"uploaded {package.name} to {package.uri}")
 
 
 def _require_checkpoint(session: Session, run: str) -> None:
@@ -203,7 +194,7 @@ def watch_launched(
             f"  cancel:  odcloud jobs cancel {number}{chosen}",
         )
     )
-    _say(f"{'following' if launched.adopted else 'launched'} {job['displayName']}: job {number}, {vertex.state(job)}")
+    say(f"{'following' if launched.adopted else 'launched'} {job['displayName']}: job {number}, {vertex.state(job)}")
     if not follow:
         if form == "json":
             from launcher.view import View
@@ -211,11 +202,10 @@ def watch_launched(
             _result(View(job), form, "")
         else:
             print(f"{job['displayName']} (job {number}): {vertex.state(job)}", flush=True)
-        _say(ways)
+        say(ways)
         return 0, job
 
     from launcher import watch
-    from launcher.explain import explain_job
     from launcher.screen import screen
     from launcher.view import View
 
@@ -224,7 +214,7 @@ def watch_launched(
         view = watch.follow(session, job, display)
     except KeyboardInterrupt:
         display.close()
-        _say(f"\ndetached: job {number} goes on\n{ways}")
+        say(f"\ndetached: job {number} goes on\n{ways}")
         if form == "json":
             _result(View(session.get(number)), form, "")
         return 130, job
@@ -234,16 +224,9 @@ def watch_launched(
     if view.state == vertex.SUCCEEDED:
         return 0, view.job
     for line in watch.autopsy(view):
-        _say(line)
-    advice = explain_job(view.job.get("error") or {}, session.outputs.project, session.google.region).advice
-    if advice:
-        _say(advice)
+        say(line)
     return 1, view.job
 
 
 def _result(view: View, form: str, text: str) -> None:
     print(json.dumps(view.facts()) if form == "json" else text, flush=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -83,6 +83,8 @@ class Reader:
         self._session = session
         self._number = vertex.number(job)
         self._task = task
+        self.tasks = [one for one in vertex.tasks(job) if task in (None, one)]
+        """The job's replicas that it reads of."""
         self._floor = max(moment(job["createTime"]) - timedelta(minutes=1), start or datetime.min.replace(tzinfo=timezone.utc))
         self._latest = self._floor
         self._seen: dict[tuple[str, str, str], datetime] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ from launcher.job import ProgramJob
 from launcher.logs import Reader, clean, task_of
 from launcher.place import Place
 from launcher.session import Session
+from launcher.terminal import say, table
+from launcher.view import View
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,17 @@ def submit(given: Submission) -> int:
         said = f"{place.need('region')} of the environment or of gcloud's settings goes before it, as it did for gcloud"
         warnings.insert(0, f"{in_places['trainingInput.region']}: {in_file['region']}: {said}; --region overrules both")
     for warning in warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     if given.dry_run:
         print(json.dumps(vertex.custom_job(job), indent=2))
         return 0
     counts = {pool.role: pool.count for pool in job.pools}
     for note in jobcheck.notes(counts.get("worker", 0), counts.get("ps", 0)):
-        _say(f"note: {note}")
+        say(f"note: {note}")
     session = place.session()
     for package in found:
         if isinstance(package, packages.Local) and packages.upload(session.google, package):
-            _say(f"uploaded {package.name} to {package.uri}")
+            say(f"uploaded {package.name} to {package.uri}")
     _require_bucket(session)
     uploaded = {one.uri for one in found if isinstance(one, packages.Local)}
     packages.require(session.google, [uri for uri in old["trainingInput"].get("packageUris", ()) if uri not in uploaded])
@@ -133,7 +134,7 @@ def _launch(session: Session, job: ProgramJob) -> runs.Launched:
     there = _named(session, job)
     if not there:
         try:
-            return runs.launch(session, job, _say, new_run=True)
+            return runs.launch(session, job, say, new_run=True)
         except runs.RunTaken:
             there = _named(session, job)
     earlier = records.newest(session, job.run, job.kind)
@@ -142,7 +143,7 @@ def _launch(session: Session, job: ProgramJob) -> runs.Launched:
         if same and vertex.state(there[0]) not in (*vertex.ENDED, vertex.CANCELLING):
             return runs.Launched(there[0], adopted=True)
     elif earlier and not earlier.job and (same or not earlier.open):
-        return runs.launch(session, job, _say)  # that launch made no job, or is under way, or was killed
+        return runs.launch(session, job, say)  # that launch made no job, or is under way, or was killed
     state = f" (job {vertex.number(there[0])}, {vertex.state(there[0])})" if there else ""
     raise UserError(
         f"job {job.display_name} exists already{state}: a name is used once, as on ML Engine (409 ALREADY_EXISTS); "
@@ -165,15 +166,15 @@ def _submitted(session: Session, launched: runs.Launched, given: Submission) -> 
     job = launched.job
     state = vertex.state(job)
     if launched.adopted:
-        _say(f"Job [{given.name}] is under way already: the same submission made it.")
+        say(f"Job [{given.name}] is under way already: the same submission made it.")
     else:
-        _say(f"Job [{given.name}] submitted successfully.")
+        say(f"Job [{given.name}] submitted successfully.")
     if given.stream_logs:
         return _stream(session, job)
     found = {"project": session.outputs.project, "region": session.google.region}
     known = Place.of(None, None, (), given.stack)  # without flags
     where = "".join(f" --{name} {value}" for name, value in found.items() if getattr(known, name) != value)
-    _say(
+    say(
         "Your job is still active. You may view the status of your job with the command\n\n"
         f"  $ {given.command} jobs describe {given.name}{where}\n\n"
         "or continue streaming the logs with the command\n\n"
@@ -191,9 +192,7 @@ def show_list(place: Place, form: str, limit: int | None) -> int:
         return 0
     rows = [("JOB_ID", "STATUS", "CREATED")]
     rows += [(str(job["displayName"]), vertex.state(job), str(job["createTime"])[:19]) for job in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    table(rows)
     return 0
 
 
@@ -211,10 +210,10 @@ def cancel(place: Place, name: str) -> int:
     session = place.session(bucket=False)
     job = session.find(name)
     if vertex.state(job) in vertex.ENDED:
-        _say(f"Job [{name}] has ended: {vertex.state(job)}.")
+        say(f"Job [{name}] has ended: {vertex.state(job)}.")
         return 0
     session.cancel(vertex.number(job))
-    _say(f"Job [{name}] is being cancelled.")
+    say(f"Job [{name}] is being cancelled.")
     return 0
 
 
@@ -227,19 +226,14 @@ def stream_logs(place: Place, name: str, replica: str | None) -> int:
 
 def _stream(session: Session, job: dict[str, Any], task: str | None = None) -> int:
     reader = Reader(session, job, task)
-    delay = watch.FIRST_POLL
-    while True:
-        ended = vertex.state(job) in vertex.ENDED  # the state first: what is read after an end is all there is
-        for entry in reader.new():
+    view = View(job, reader.tasks)
+    for entries, _ in watch.poll(session, view, reader, say):
+        for entry in entries:
             for line in clean(entry.message).splitlines() or [""]:
                 print(f"{entry.severity}\t{entry.time[:19]}\t{entry.replica:<8}\t{line}")
         sys.stdout.flush()
-        if ended:
-            _say(f"Job [{job['displayName']}]: {vertex.state(job)}")
-            return 0 if vertex.state(job) == vertex.SUCCEEDED else 1
-        time.sleep(delay)
-        delay = min(delay * 1.2, watch.SLOWEST_POLL)
-        job = session.get(vertex.number(job))
+    say(f"Job [{job['displayName']}]: {view.state}")
+    return 0 if view.state == vertex.SUCCEEDED else 1
 
 
 def _resource(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +249,3 @@ def _resource(job: Mapping[str, Any]) -> dict[str, Any]:
         "labels": dict(job.get("labels", {})),
     }
     return {key: value for key, value in found.items() if value is not None}
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

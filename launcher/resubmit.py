@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ from launcher import inputs, launch, records, runs, vertex
 from launcher.errors import UserError
 from launcher.job import RecordedJob
 from launcher.session import Session, connect
+from launcher.terminal import say
 
 
 def resubmit(run: str, new: str | None, stack: str | None, follow: bool, dry_run: bool, form: str) -> int:
@@ -93,14 +92,4 @@ def _launch(session: Session, body: Mapping[str, Any], old: str, new: str | None
         kind = str(body.get("labels", {}).get(vertex.KIND_LABEL, RecordedJob.kind))
         return RecordedJob(run, run, renamed(body, session.outputs.train_dir, old, run), kind)
 
-    if new:
-        return runs.launch(session, job(new), _say)
-    while True:
-        try:
-            return runs.launch(session, job(runs.new_id()), _say, new_run=True)
-        except runs.RunTaken:  # two new runs in one second: the id of the next second is free
-            time.sleep(1.0)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return runs.launch(session, job(new), say) if new else runs.launch_new(session, job, say)

@@ -86,6 +86,22 @@ def launch(
     return _Launch(session, job, say, regions, notes).launch(new_run)
 
 
+def launch_new(
+    session: Session,
+    job_of: Callable[[str], TrainingJob | RecordedJob],
+    say: Say,
+    *,
+    regions: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Launched:
+    """The same for a new run, whose job `job_of` makes of an id that nobody has taken."""
+    while True:
+        try:
+            return launch(session, job_of(new_id()), say, new_run=True, regions=regions, notes=notes)
+        except RunTaken:  # two new runs in one second: the id of the next second is free
+            time.sleep(1.0)
+
+
 class _Launch:
     def __init__(
         self,

@@ -13,10 +13,11 @@ import time
 from pathlib import Path, PurePosixPath
 from types import FrameType
 
-from launcher import runs
+from launcher import records, runs
 from launcher.errors import UserError
 from launcher.google import GoogleError
 from launcher.session import Session, connect
+from launcher.terminal import say
 
 REFRESH = 10.0
 """Seconds between looks into the bucket."""
@@ -92,7 +93,9 @@ def tensorboard(run: str | None, port: int, stack: str | None) -> int:
     mirror = Mirror(session, {"train": f"{outputs.train_dir}/{run}", "eval": f"{outputs.eval_dir}/{run}"}, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not mirror.refresh():
-        _say(f"run {run} has left no events yet; they are shown when they come")
+        if not any(records.listed(session, f"runs/{run}/")):
+            raise UserError(f"there is no run {run}; `odcloud jobs list` shows the runs")
+        say(f"run {run} has left no events yet; they are shown when they come")
     options = ["--logdir", str(folder), "--port", str(port), "--reload_interval", str(REFRESH), "--load_fast", "false"]
     # What TensorFlow and pkg_resources say of themselves at each start is not for the user of this command.
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore", **os.environ}
@@ -135,9 +138,5 @@ def _keep(board: subprocess.Popen[bytes], mirror: Mirror) -> int:
             if not error.transient:
                 raise
             if str(error) != told:
-                _say(f"{error}; what is shown stays as it is until then")
+                say(f"{error}; what is shown stays as it is until then")
             told = str(error)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -111,7 +111,9 @@ class View:
         # A plain line on stderr counts as ERROR in the log, chatter or not; only what a program itself calls loud is told.
         if not replica or (payload and entry.severity in _LOUD):
             name = "" if entry.task in ("service", "") else f"{entry.replica}: "
-            return [Note(f"{name}{line}") for line in message.splitlines()]
+            # What the service quotes of a replica's words is told once, at the end.
+            lines = message.splitlines() if name else message.splitlines()[:1]
+            return [Note(f"{name}{line}") for line in lines]
         return []
 
     def _live(self, replica: Replica, life: Mapping[str, Any]) -> list[Note]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from launcher import vertex
+from launcher.explain import explain_job
 from launcher.google import GoogleError
-from launcher.logs import Reader
+from launcher.logs import Entry, Reader
 from launcher.screen import Screen
 from launcher.session import Session
 from launcher.view import Note, View, duration
@@ -19,14 +20,16 @@ OUTAGE = 180.0
 """Seconds for which a service that cannot be reached is waited for."""
 
 
-def follow(session: Session, job: Mapping[str, Any], screen: Screen) -> View:
-    """Shows a job on `screen` until it has ended. Raises GoogleError when the service is gone for too long."""
-    view, reader = View(job), Reader(session, job)
+def poll(session: Session, view: View, reader: Reader, tell: Callable[[str], None]) -> Iterator[tuple[list[Entry], list[Note]]]:
+    """Keeps `view` as new as the job until that has ended: each time the new log entries, and what changed.
+
+    A service that cannot be reached is waited for, which `tell` is told. Raises GoogleError when it is gone for too long.
+    """
     delay, since = FIRST_POLL, None
     while True:
         try:
             # The state first: the entries read after an end are all there are.
-            now = session.get(vertex.number(job))
+            now = session.get(vertex.number(view.job))
             entries = reader.new()
             since = None
         except GoogleError as error:
@@ -34,19 +37,34 @@ def follow(session: Session, job: Mapping[str, Any], screen: Screen) -> View:
                 raise
             if since is None:
                 since = time.monotonic()
-                screen.tell(Note(f"{error}; trying again"))
+                tell(f"{error}; trying again")
             elif time.monotonic() - since > OUTAGE:
                 raise
             time.sleep(SLOWEST_POLL)
             continue
-        for note in [*view.update(now), *view.absorb(entries)]:
-            screen.tell(note)
-        screen.show(view)
+        yield entries, [*view.update(now), *view.absorb(entries)]
         if view.ended:
-            _drain(view, reader, screen)
-            return view
+            break
         time.sleep(delay)
         delay = min(delay * 1.2, SLOWEST_POLL)
+    # What arrives late: until every replica's end is known and nothing new comes, for some seconds at most.
+    for _ in range(6):
+        known = all(replica.end_time or replica.state == "STOPPED" for replica in view.replicas.values())
+        time.sleep(0.1 if known else 0.5)
+        entries = reader.new()
+        yield entries, view.absorb(entries)
+        if known and not entries:
+            break
+
+
+def follow(session: Session, job: Mapping[str, Any], screen: Screen) -> View:
+    """Shows a job on `screen` until it has ended. Raises GoogleError when the service is gone for too long."""
+    view = View(job)
+    for _, notes in poll(session, view, Reader(session, job), lambda text: screen.tell(Note(text))):
+        for note in notes:
+            screen.tell(note)
+        screen.show(view)
+    return view
 
 
 def snapshot(session: Session, job: Mapping[str, Any]) -> View:
@@ -54,19 +72,6 @@ def snapshot(session: Session, job: Mapping[str, Any]) -> View:
     view = View(job)
     view.absorb(Reader(session, job).new())
     return view
-
-
-def _drain(view: View, reader: Reader, screen: Screen) -> None:
-    """Reads what arrives late: until every replica's end is known and nothing new comes, for some seconds at most."""
-    for _ in range(6):
-        known = all(replica.end_time or replica.state == "STOPPED" for replica in view.replicas.values())
-        time.sleep(0.1 if known else 0.5)
-        entries = reader.new()
-        for note in view.absorb(entries):
-            screen.tell(note)
-        if known and not entries:
-            break
-    screen.show(view)
 
 
 def verdict(view: View) -> str:
@@ -80,10 +85,13 @@ def verdict(view: View) -> str:
 
 
 def autopsy(view: View) -> list[str]:
-    """Why a job failed, in lines: the service's message, then the last lines of the replica that failed first."""
-    message = str((view.job.get("error") or {}).get("message", "")).rstrip()
-    lines = message.splitlines()
+    """Why a job failed, in lines: the service's message, the last lines of the replica that failed first, and what to do."""
+    error = view.job.get("error") or {}
     failed = view.failed_first()
-    if failed and not all(line in message for line in failed.lines):
-        lines += [f"last lines of {failed.name}:", *(f"  {line}" for line in failed.lines)]
-    return lines
+    last = list(failed.lines) if failed else []
+    # The service's message may quote a replica's last lines; those are said once.
+    lines = [line for line in str(error.get("message", "")).rstrip().splitlines() if line not in last]
+    if failed and last:
+        lines += [f"last lines of {failed.name}:", *(f"  {line}" for line in last)]
+    advice = explain_job(error, str(view.job["name"])).advice
+    return [*lines, advice] if advice else lines

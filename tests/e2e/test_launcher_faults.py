@@ -18,6 +18,7 @@ from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway, Trouble
 from launcher_stage import Stage
 
 from launcher import jobfile, records, resolve, runs, vertex
+from launcher.google import ATTEMPTS
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,16 @@ def test_following_outlives_lost_answers(stage: Stage, gateway: Gateway) -> None
     assert not gateway.troubles
     assert "step 1/1" in done.stderr
     assert done.stderr.count("chief: SUCCEEDED") == 1
+
+
+@pytest.mark.parametrize("reading", [("jobs", "logs", "--follow"), ("ml-engine", "jobs", "stream-logs")])
+def test_a_log_is_followed_through_an_outage(stage: Stage, gateway: Gateway, reading: tuple[str, ...]) -> None:
+    job = launched(stage, f"read-{reading[0]}", []).job
+    gateway.where, gateway.troubles = ("POST", "/entries:list"), [503] * (ATTEMPTS + 1)  # more than one call repeats
+    done = stage.run(*reading, job["displayName"], check=True, **gateway.overrides())
+    assert not gateway.troubles
+    assert done.stderr.count("Come back later.; that is the service's own trouble") == 1 and "; trying again" in done.stderr
+    assert done.stdout.count("chief 0 says hello") == 1
 
 
 def record(stage: Stage, run: str, number: int = 1) -> dict[str, Any]:

@@ -288,4 +288,4 @@ def test_no_answer_is_too_odd_to_be_explained(status: int, body: dict[str, Any])
     ],
 )
 def test_a_job_s_failure_is_explained(failure: dict[str, Any], kind: Kind) -> None:
-    assert explain_job(failure, "kites", "us-central1").kind is kind
+    assert explain_job(failure, "projects/kites/locations/us-central1/customJobs/1").kind is kind

@@ -97,6 +97,36 @@ def test_an_autopsy_shows_the_replica_that_failed_first() -> None:
     assert len(lines) == 17
 
 
+def test_what_the_service_quotes_of_a_replica_is_said_once() -> None:
+    view = View(job("RUNNING"))
+    message = "The replica workerpool1-0 exited with a non-zero status of 1.\nTraceback:\nValueError: no such box"
+    told = view.absorb(
+        [
+            *(line("workerpool1-0", text, "ERROR") for text in ("step 7", "Traceback:", "ValueError: no such box")),
+            life("workerpool1-0", "FAILED", 1, end="2026-01-01T00:01:00Z"),
+            line("service", f"Job failed. {message}", "ERROR"),
+        ]
+    )
+    assert told[-1].text == "Job failed. The replica workerpool1-0 exited with a non-zero status of 1."
+    view.update(job("FAILED", error={"code": 3, "message": message}))
+    assert watch.autopsy(view) == [
+        "The replica workerpool1-0 exited with a non-zero status of 1.",
+        "last lines of worker-0:",
+        "  step 7",
+        "  Traceback:",
+        "  ValueError: no such box",
+    ]
+
+
+def test_an_autopsy_says_what_to_do() -> None:
+    quota = "The following quota metrics exceed quota limits: aiplatform.googleapis.com/custom_model_training_cpus"
+    told = watch.autopsy(View(job("FAILED", error={"code": 8, "message": quota})))
+    assert told[0] == quota
+    assert told[1].startswith(
+        "the quota aiplatform.googleapis.com/custom_model_training_cpus of the project in us-central1: ask"
+    )
+
+
 def test_a_job_s_own_control_characters_do_not_reach_the_terminal() -> None:
     assert clean("\x1b[31mred\x1b[0m \x1b]0;title\x07bell\r 50%\ttab\n") == "red ]0;titlebell 50%\ttab"
     view = View(job("RUNNING"))
