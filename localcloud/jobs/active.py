@@ -66,7 +66,7 @@ class ActiveJob:
             ran = cloud.now().timestamp() - logging.micros_of(row["start_time"]) / 1e6
             self._timeout_at = time.monotonic() + self._timeout - ran
         self._counts_restart = True  # the restart of the whole job that is under way, among the three that it has
-        self._resume(row["state"])
+        self._left_in: str | None = row["state"]  # by the server before this one, until `step` has gone on from there
 
     @property
     def _rows(self) -> dict[Replica, ReplicaRow]:
@@ -111,6 +111,9 @@ class ActiveJob:
         if self._broken is not None:
             self._give_up(self._broken)
             return
+        if self._left_in is not None:
+            state, self._left_in = self._left_in, None
+            self._resume(state)
         self._watch()
         if self._ending is not None:
             self._shut_down(self._ending)
@@ -123,17 +126,31 @@ class ActiveJob:
             self._check_timeout()
 
     def _resume(self, state: str) -> None:
-        """Decide again what was decided about the replicas by the server that stored their rows."""
+        """Decide again what the server that stored the replicas' rows had decided about them."""
+        if self._ending is not None:  # it was asked to end before its first step
+            return
+        rows = self._rows.values()
         if state == states.CANCELLING:
             self._end(states.CANCELLED, None, kill_after=self._patience.terminate)
-        elif state == states.PENDING and self._rows:
+            return
+        failed = [row for row in rows if row.state is ReplicaState.FAILED]
+        again = [row for row in rows if row.state is ReplicaState.RESTARTING]
+        primary = [row for row in rows if row.replica.primary and row.state is ReplicaState.SUCCEEDED]
+        # What ended first decided, and of what was found to have ended at once the primary replica.
+        if primary and all(str(primary[0].end_time) <= str(row.end_time) for row in failed):
+            self._succeed()
+        elif failed:
+            self._fail(failed)
+        elif any(self._restart_is_of_all(row) for row in again):
+            self._counts_restart = any(row.recent_restarts for row in again)
+            self._end(None, None, kill_after=self._patience.failure)
+        elif state == states.PENDING and rows:
             self._prepare()
-        elif state == states.RUNNING:
-            failed = [row for row in self._rows.values() if row.state is ReplicaState.FAILED]
-            if failed:
-                self._fail(failed)
-            elif any(row.replica.primary and row.state is ReplicaState.SUCCEEDED for row in self._rows.values()):
-                self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
+
+    def _restart_is_of_all(self, row: ReplicaRow) -> bool:
+        """Whether a replica that was to be restarted when the server before this one was killed took the job with it."""
+        whole = self._scheduling.get("restartJobOnWorkerRestart") and not self._scheduling.get("disableRetries")
+        return bool(whole) or row.recent_restarts > states.MAX_REPLICA_RESTARTS
 
     def _prepare(self) -> None:
         """Give the replicas their ports and start to install the packages."""
@@ -215,7 +232,7 @@ class ActiveJob:
         if any(row.replica.primary and row.state is ReplicaState.SUCCEEDED for row in ended):
             for row in again:
                 self._journal.record_exit(row, ReplicaState.FAILED)
-            self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
+            self._succeed()
             return
         if failed:
             for row in again:
@@ -230,6 +247,9 @@ class ActiveJob:
         if restarting:
             self._counts_restart = not restarting <= preempted
             self._end(None, None, kill_after=self._patience.failure)
+
+    def _succeed(self) -> None:
+        self._end(states.SUCCEEDED, None, grace=self._patience.success, kill_after=self._patience.terminate)
 
     def _fail(self, failed: list[ReplicaRow]) -> None:
         messages = [self._journal.failure(row) for row in failed[:SHOWN_FAILURES]]
@@ -265,15 +285,17 @@ class ActiveJob:
 
     def _restart_all(self) -> None:
         self._ending = None
-        if self._counts_restart:
-            self._job_restarts += 1
-            store.count_job_restart(self._cloud.db, self.number, self._journal.now())
-            self._journal.say(f"Job is restarted as a whole ({self._job_restarts} of {states.MAX_JOB_RESTARTS}).", "WARNING")
-        else:
-            self._journal.say("Job is restarted as a whole.", "WARNING")
-        for row in self._rows.values():
-            row.recent_restarts = 0
-            row.state = ReplicaState.RESTARTING
+        message = "Job is restarted as a whole"
+        with self._cloud.db.transaction():
+            if self._counts_restart:
+                self._job_restarts += 1
+                store.count_job_restart(self._cloud.db, self.number, self._journal.now())
+                message += f" ({self._job_restarts} of {states.MAX_JOB_RESTARTS})"
+            self._journal.say(f"{message}.", "WARNING")
+            for row in self._rows.values():
+                row.recent_restarts = 0
+                row.state = ReplicaState.PENDING
+                store.save_replica(self._cloud.db, self.number, row)
         self.crew.start_missing()
 
     def _finish(self, state: str, error: dict[str, Any] | None) -> None:

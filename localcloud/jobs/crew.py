@@ -47,6 +47,7 @@ class Crew:
         """Log what the replicas wrote; those that have ended, with their exit codes, and which of these were pre-empted."""
         ended: list[ReplicaRow] = []
         preempted: set[Replica] = set()
+        now = self._journal.now()
         for each, process in list(self._processes.items()):
             row = self.rows[each]
             exit_code = process.exit_code()
@@ -63,7 +64,7 @@ class Crew:
             if self._preempted.pop(each, None) is not None:
                 exit_code = 128 + signal.SIGTERM
                 preempted.add(each)
-            row.exit_code, row.end_time, row.pid = exit_code, self._journal.now(), None
+            row.exit_code, row.end_time, row.pid = exit_code, now, None
             ended.append(row)
         return ended, preempted
 
@@ -77,6 +78,7 @@ class Crew:
             self._stop(struck, limits.OUT_OF_DISK, "Its disk was filled on request.")
         elif action == "preempt":
             self._preempted.setdefault(struck, time.monotonic() + self._grace)
+            process.mark_preempted()
             self._journal.say(f"Replica {name} is being pre-empted.", "WARNING")
             members = replica.members(process.sessions(), lambda marker: marker == process.marker)
             replica.send(members, signal.SIGTERM)
@@ -144,7 +146,10 @@ class Crew:
         for row in self.rows.values():
             if row.pid is not None and row.state is ReplicaState.RUNNING:
                 folder = self._journal.folder(row.replica)
-                self._processes[row.replica] = replica.adopt(row.pid, row.process_created or 0.0, folder, self._marker(row))
+                process = replica.adopt(row.pid, row.process_created or 0.0, folder, self._marker(row))
+                self._processes[row.replica] = process
+                if process.preempted:
+                    self._preempted[row.replica] = time.monotonic() + self._grace
         self.remove_containers(keep=frozenset(self.markers()))  # of replicas that were started, but not stored
 
     def _start(self, row: ReplicaRow) -> None:

@@ -21,6 +21,7 @@ from localcloud.jobs import limits
 
 MARKER = "LOCALCLOUD_REPLICA"
 KILLED = 128 + signal.SIGKILL
+PREEMPTED = "preempted"  # the file that marks a replica whose machine is being taken away
 # What of the server's own environment a replica must not see.
 PRIVATE_PREFIXES = (
     "ODCLOUD_",
@@ -77,6 +78,16 @@ class Process:
         """End every process of the replica at once."""
         send(members(self.sessions(), lambda marker: marker == self.marker), signal.SIGKILL)
 
+    @property
+    def preempted(self) -> bool:
+        """Whether its machine is being taken away."""
+        return (self.folder / PREEMPTED).exists()
+
+    def mark_preempted(self) -> None:
+        """Keep that its machine is being taken away, also for another server. A full disk is passed over."""
+        with contextlib.suppress(OSError):
+            (self.folder / PREEMPTED).touch()
+
     def _is_running(self) -> bool:
         """Whether the process with this id is the one meant, not a later one with the same id."""
         try:
@@ -96,7 +107,7 @@ def spawn(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
     """
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
-    for leftover in ("exit", "exit.new", limits.REASON):
+    for leftover in ("exit", "exit.new", limits.REASON, PREEMPTED):
         (folder / leftover).unlink(missing_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE_PREFIXES)}
     with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:

@@ -240,6 +240,63 @@ def test_pre_emptions_count_among_no_restarts(queue: Queue, whole: bool) -> None
     queue.release(number)
 
 
+def test_another_server_goes_on_with_what_the_one_before_it_had_decided(queue: Queue) -> None:
+    """Of each kind of decision one is stored, but not carried out when the first server is gone."""
+    dead, go_on = queue.cloud.home / "the-first-is-gone", queue.cloud.home / "go-on"
+    begin = (
+        "import json, os, time\n"
+        "task = json.loads(os.environ['CLUSTER_SPEC'])['task']['type']\n"
+        f"def wait(path):\n    while not os.path.exists(path): time.sleep(0.02)\n"
+        f"dead, go_on = {str(dead)!r}, {str(go_on)!r}\n"
+        "print('up', task, flush=True)\n"
+    )
+    host = Host(20 * memory.MODEL_BYTES)
+    patience = Patience(success=600, terminate=600, failure=600, stop=1)  # nothing is carried out but by the second server
+    queue.runner = JobRunner(queue.cloud, patience, host)
+    queue.runner.start()
+    # The primary has succeeded; a worker that then raises does not make the job fail.
+    done = queue.submit(
+        1,
+        1,
+        1,
+        code=begin + "if task == 'workerpool1': time.sleep(1); raise SystemExit(1)\nelse: task == 'workerpool0' or wait(go_on)",
+    )
+    # A replica whose machine is taken away comes again, even if it ends well when it is asked to.
+    taken = queue.submit(
+        1, 1, code=begin + "import signal; signal.signal(signal.SIGTERM, lambda *_: (wait(dead), os._exit(0)))\nwait(go_on)"
+    )
+    # A killed worker takes the whole job with it; the chief does not listen to SIGTERM, so that the restart is under way.
+    whole = queue.submit(
+        1,
+        1,
+        code=begin + "import signal; signal.signal(signal.SIGTERM, lambda *_: wait(dead))\nwait(go_on)",
+        restartJobOnWorkerRestart=True,
+    )
+
+    def replicas(number: str) -> list[ReplicaState]:
+        return [row.state for row in store.replicas(queue.cloud.db, number)]
+
+    for number, count in ((done, 3), (taken, 2), (whole, 2)):
+        until(lambda number=number, count=count: sum(line.startswith("up") for line in queue.said(number)) == count)
+    queue.runner.strike(taken, Replica(1, 0), "preempt")
+    queue.runner.strike(whole, Replica(1, 0), "kill")
+    until(lambda: replicas(done) == [ReplicaState.SUCCEEDED, ReplicaState.FAILED, ReplicaState.RUNNING])
+    until(lambda: "Replica workerpool1-0 is being pre-empted." in queue.said(taken))
+    until(lambda: replicas(whole) == [ReplicaState.RUNNING, ReplicaState.RESTARTING])
+    queue.abandon()
+    dead.touch()
+    queue.runner = queue.new_runner(host)
+    queue.runner.start()
+    queue.until(done, states.SUCCEEDED)
+    until(lambda: queue.said(taken).count("up workerpool1") == 2)
+    until(lambda: queue.said(whole).count("up workerpool0") == 2 and queue.said(whole).count("up workerpool1") == 2)
+    assert (queue.said(taken).count("up workerpool0"), store.job(queue.cloud.db, taken)["restarts"]) == (1, 0)  # type: ignore[index]
+    assert queue.said(whole).count("Job is restarted as a whole (1 of 3).") == 1
+    go_on.touch()
+    for number in (taken, whole):
+        queue.until(number, states.SUCCEEDED)
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 def test_a_replica_runs_on_as_many_cpus_as_its_machine_has(queue: Queue) -> None:
     queue.runner.start()
