@@ -6,6 +6,7 @@ their timestamp, so each reading goes back a little, and what was seen is known 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a replica or message of the service. `task` is workerpool0-0, … or `service`."""
+    """One line of a replica or message of the service. `task` is workerpool0-0, … or `service`.
+
+    `payload` is what a program, or the service, told as JSON; empty for a plain line."""
 
     time: str
     task: str
@@ -98,7 +101,7 @@ class Reader:
                 continue
             when = self._seen[key] = moment(raw["timestamp"])
             self._latest = max(self._latest, when)
-            entries.append((when, _entry(raw)))
+            entries.append((when, entry_of(raw)))
         self._floor = max(self._floor, self._latest - LATENESS)
         self._seen = {key: when for key, when in self._seen.items() if when >= self._floor}
         return [entry for _, entry in sorted(entries, key=lambda pair: pair[0])]
@@ -122,8 +125,22 @@ class Reader:
             body["pageToken"] = page["nextPageToken"]
 
 
-def _entry(raw: Mapping[str, Any]) -> Entry:
-    payload = raw.get("jsonPayload", {})
-    message = raw.get("textPayload") or payload.get("message") or ""
+def entry_of(raw: Mapping[str, Any]) -> Entry:
+    """A LogEntry of the API as the launcher reads it."""
+    payload, severity = raw.get("jsonPayload", {}), raw.get("severity", "DEFAULT")
+    message = str(raw.get("textPayload") or payload.get("message") or "")
+    if "levelname" in payload:  # a line of a replica as Vertex AI's agent wraps it, be it plain or JSON
+        payload = _object(message)
+        severity = str(payload.get("severity", severity))
+        message = str(payload.get("message", message))
     labels = raw.get("resource", {}).get("labels", {})
-    return Entry(raw["timestamp"], labels.get("task_name", ""), raw.get("severity", "DEFAULT"), str(message), payload)
+    return Entry(raw["timestamp"], labels.get("task_name", ""), severity, message, payload)
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    """The JSON object that a text is; empty for any other text."""
+    try:
+        found = json.loads(text) if text.startswith("{") else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, Mapping) else {}

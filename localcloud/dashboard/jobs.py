@@ -223,7 +223,7 @@ def environment(cloud: Cloud, job: Job, task: str) -> dict[str, Any] | None:
     ports = {row.replica: row.port for row in rows}
     for replica in ports:
         if job.dialect.task_name(replica) == task:
-            config = {**cluster.tf_config(ports, replica, job.dialect.roles), **job.dialect.tf_config}
+            config = {**cluster.tf_config(job.spec, ports, replica, job.dialect.roles), **job.dialect.tf_config}
             return {"TF_CONFIG": config, "CLUSTER_SPEC": cluster.cluster_spec(job.spec, ports, replica)}
     return None
 

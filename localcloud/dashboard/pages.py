@@ -279,12 +279,13 @@ def _line(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A log entry to show. Plain lines on stderr are ERRORs in the log, chatter or not: loud is what a program calls so."""
     payload = entry.get("jsonPayload")
     message = entry.get("textPayload", "")
+    plain = payload is None or "levelname" in payload
     if payload is not None:
         message = payload["message"] if isinstance(payload.get("message"), str) else json.dumps(payload, ensure_ascii=False)
     task = entry.get("resource", {}).get("labels", {}).get("task_name", "")
     return {
         "time": entry["timestamp"],
         "task": task,
-        "loud": entry["severity"] in _LOUD and (payload is not None or task == "service"),
+        "loud": entry["severity"] in _LOUD and (not plain or task == "service"),
         "message": message,
     }

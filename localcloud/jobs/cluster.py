@@ -2,6 +2,7 @@
 
 Pure functions from a job's CustomJobSpec (the JSON of the aiplatform v1 discovery document) to dictionaries.
 Formats: Vertex AI's pages "Distributed training" (CLUSTER_SPEC, TF_CONFIG) and "Environment variables for special directories".
+What their `job` holds is as public logs of real jobs show it: not the CustomJobSpec that the page tells of.
 """
 
 from __future__ import annotations
@@ -55,11 +56,13 @@ def cluster_spec(spec: Mapping[str, Any], ports: Mapping[Replica, int], replica:
         "cluster": cluster,
         "environment": "cloud",
         "task": {"type": f"workerpool{replica.pool}", "index": replica.index},
-        "job": json.dumps(spec, separators=(",", ":")),
+        "job": _job(spec, replica),
     }
 
 
-def tf_config(ports: Mapping[Replica, int], replica: Replica, roles: Sequence[str] = TENSORFLOW_ROLES) -> dict[str, Any]:
+def tf_config(
+    spec: Mapping[str, Any], ports: Mapping[Replica, int], replica: Replica, roles: Sequence[str] = TENSORFLOW_ROLES
+) -> dict[str, Any]:
     """The TF_CONFIG of one replica; `roles` by pool.
 
     An evaluator is no part of the cluster: TensorFlow's parameter servers would wait for it for ever.
@@ -72,6 +75,7 @@ def tf_config(ports: Mapping[Replica, int], replica: Replica, roles: Sequence[st
         "cluster": cluster,
         "environment": "cloud",
         "task": {"type": roles[replica.pool], "index": replica.index},
+        "job": _job(spec, replica),
     }
 
 
@@ -114,7 +118,7 @@ def environment(
     """
     variables = {
         "CLUSTER_SPEC": json.dumps(cluster_spec(spec, ports, replica)),
-        "TF_CONFIG": json.dumps({**tf_config(ports, replica, roles), **(tf_config_extra or {})}),
+        "TF_CONFIG": json.dumps({**tf_config(spec, ports, replica, roles), **(tf_config_extra or {})}),
         "CLOUD_ML_JOB_ID": number,
         "CLOUD_ML_PROJECT_ID": project,
         "CLOUD_ML_REGION": region,
@@ -142,6 +146,17 @@ def package_uris(spec: Mapping[str, Any], pool: int) -> Sequence[str]:
     """The Python packages that a pool's replicas install, in order."""
     uris: Sequence[str] = spec["workerPoolSpecs"][pool]["pythonPackageSpec"]["packageUris"]
     return uris
+
+
+def _job(spec: Mapping[str, Any], replica: Replica) -> str:
+    """The package that a replica runs, as JSON text; of a container nothing is told."""
+    package = spec["workerPoolSpecs"][replica.pool].get("pythonPackageSpec", {})
+    told = {
+        "python_module": package.get("pythonModule", ""),
+        "package_uris": package.get("packageUris", []),
+        "job_args": package.get("args", []),
+    }
+    return json.dumps(told, separators=(",", ":"))
 
 
 def _address(port: int) -> str:

@@ -64,10 +64,11 @@ def last_lines(path: Path, count: int = 20, limit: int = 64 * 1024) -> list[str]
     return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
 
-def payload(line: str, severity: str) -> dict[str, Any]:
-    """The severity and payload of a log entry for one line.
+def payload(line: str, severity: str, tag: str) -> dict[str, Any]:
+    """The severity and payload of a log entry for one line; `tag`: the replica's name.
 
-    A JSON object becomes jsonPayload and may name its own "severity"; anything else is textPayload with `severity`.
+    A JSON object becomes jsonPayload and may name its own "severity". Anything else is wrapped with `severity`, as the agent on
+    Vertex AI's machines does it: `{"message", "levelname", "attrs": {"tag"}}`.
     """
     if line.startswith("{") and line.rstrip().endswith("}"):
         try:
@@ -80,7 +81,7 @@ def payload(line: str, severity: str) -> dict[str, Any]:
                 del fields["severity"]
                 severity = own.upper()
             return {"severity": severity, "jsonPayload": fields}
-    return {"severity": severity, "textPayload": line}
+    return {"severity": severity, "jsonPayload": {"message": line, "levelname": severity, "attrs": {"tag": tag}}}
 
 
 def _reject(constant: str) -> None:

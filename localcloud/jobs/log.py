@@ -18,7 +18,7 @@ def service(project: str, number: str, message: str, severity: str = "INFO") -> 
 
 def output(project: str, number: str, task_name: str, stream: str, line: str) -> dict[str, Any]:
     """A line that a replica wrote to stdout or stderr."""
-    return {**_frame(project, number, task_name, task_name), **payload(line, _STREAM_SEVERITY[stream])}
+    return {**_frame(project, number, task_name, task_name), **payload(line, _STREAM_SEVERITY[stream], task_name)}
 
 
 def lifecycle(project: str, number: str, task_name: str, row: ReplicaRow, message: str) -> dict[str, Any]:
@@ -42,5 +42,6 @@ def lifecycle(project: str, number: str, task_name: str, row: ReplicaRow, messag
 def _frame(project: str, number: str, task_name: str, log: str) -> dict[str, Any]:
     return {
         "logName": f"projects/{project}/logs/{log}",
+        "labels": {"ml.googleapis.com/job_id": number},
         "resource": {"type": "ml_job", "labels": {"project_id": project, "job_id": number, "task_name": task_name}},
     }

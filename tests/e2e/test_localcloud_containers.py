@@ -67,8 +67,8 @@ def test_a_cluster_of_containers_meets_on_loopback_and_sees_the_buckets(cloud: L
     name = create(cloud, python(chief, "--flag=1", env=[{"name": "WHO", "value": "job $(CLOUD_ML_JOB_ID)"}]), python(worker))
     job = cloud.wait(name)
     assert job["state"] == "JOB_STATE_SUCCEEDED", job
-    texts = cloud.log(name, 'AND resource.labels.task_name="workerpool0-0"')
-    said = {(entry["severity"], entry["textPayload"]) for entry in texts if "textPayload" in entry}
+    lines = cloud.log(name, 'AND resource.labels.task_name="workerpool0-0" AND jsonPayload.levelname:*')
+    said = {(entry["severity"], entry["jsonPayload"]["message"]) for entry in lines}
     number = name.rpartition("/")[2]
     assert said == {("INFO", f"hello --flag=1 job {number} None"), ("ERROR", "to stderr")}
     found = cloud.home / "buckets/things/found.txt"

@@ -105,9 +105,9 @@ class LocalCloud:
             body["pageToken"] = answer["nextPageToken"]
 
     def texts(self, name: str, task: str) -> list[str]:
-        """What a replica wrote to its output."""
-        found = self.log(name, f'AND resource.labels.task_name="{task}"')
-        return [entry["textPayload"] for entry in found if "textPayload" in entry]
+        """The plain lines that a replica wrote to its output."""
+        found = self.log(name, f'AND resource.labels.task_name="{task}" AND jsonPayload.levelname:*')
+        return [entry["jsonPayload"]["message"] for entry in found]
 
     def replica(self, name: str, task: str) -> dict[str, Any]:
         """A replica as its last lifecycle entry tells of it."""
@@ -350,8 +350,8 @@ def test_output_becomes_log_entries(cloud: LocalCloud) -> None:
     ]
     assert sum(text.count("x") for text in texts) == 300 * 1024
     assert max(len(text) for text in texts) == 256 * 1024
-    errors = cloud.log(name, 'AND severity>=ERROR AND textPayload:"oo"')
-    assert [entry["textPayload"] for entry in errors] == ["oops"]
+    errors = cloud.log(name, 'AND severity>=ERROR AND jsonPayload.message:"oo"')
+    assert [entry["jsonPayload"]["message"] for entry in errors] == ["oops"]
     (step,) = cloud.log(name, "AND jsonPayload.step>=3")
     assert step["severity"] == "WARNING"
     assert step["jsonPayload"] == {"message": "step", "step": 3}

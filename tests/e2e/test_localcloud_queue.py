@@ -81,7 +81,8 @@ class Queue:
 
     def said(self, number: str) -> list[str]:
         rows = self.cloud.db.query("SELECT entry FROM log_entries WHERE job_id = ? ORDER BY id", (number,))
-        return [json.loads(row["entry"]).get("textPayload", "") for row in rows]
+        entries = [json.loads(row["entry"]) for row in rows]
+        return [entry.get("textPayload") or entry["jsonPayload"].get("message", "") for entry in entries]
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
 
 from launcher import watch
-from launcher.logs import Entry, clean, moment
+from launcher.logs import Entry, clean, entry_of, moment
 from launcher.screen import Plain
 from launcher.view import Note, Progress, View, duration
 
@@ -156,3 +157,20 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_google_s_times_have_any_number_of_digits(text: str, micros: int) -> None:
     assert moment(text).microsecond == micros
+
+
+def test_a_line_is_read_whether_or_not_the_service_had_read_its_json() -> None:
+    """Vertex AI's agent wraps what a replica writes; a JSON line may be in the wrapping, or in its place."""
+    frame = {"timestamp": "2026-01-01T00:00:00Z", "resource": {"labels": {"task_name": "workerpool0-0"}}, "severity": "ERROR"}
+
+    def read(**payload: object) -> tuple[str, str, object]:
+        entry = entry_of({**frame, "jsonPayload": payload})
+        return entry.severity, entry.message, entry.payload
+
+    told = {"severity": "INFO", "message": "step 3", "step": 3}
+    wrapping = {"levelname": "ERROR", "attrs": {"tag": "workerpool0-0"}}
+    assert read(message=json.dumps(told), **wrapping) == ("INFO", "step 3", told)
+    assert read(message="step 3", step=3) == ("ERROR", "step 3", {"message": "step 3", "step": 3})
+    for line in ("plain", "", "{", "[1]", '"x"'):
+        assert read(message=line, **wrapping) == ("ERROR", line, {})
+    assert entry_of({**frame, "textPayload": "by the service"}).payload == {}

@@ -16,6 +16,9 @@ def spec(*counts: int, **more: Any) -> dict[str, Any]:
     return {"workerPoolSpecs": [{"replicaCount": str(n), "pythonPackageSpec": package} if n else {} for n in counts], **more}
 
 
+JOB = '{"python_module":"trainer.train","package_uris":["gs://b/p.tar.gz"],"job_args":["--a=1"]}'
+
+
 def environment(job: dict[str, Any], replica: Replica) -> dict[str, str]:
     ports = {each: 20000 + place for place, each in enumerate(cluster.replicas(job))}
     return cluster.environment("17", job, ports, replica, project="p", region="us-central1")
@@ -27,6 +30,7 @@ def test_chief_workers_and_servers() -> None:
         "cluster": {"chief": ["127.0.0.1:20000"], "worker": ["127.0.0.1:20001", "127.0.0.1:20002"], "ps": ["127.0.0.1:20003"]},
         "environment": "cloud",
         "task": {"type": "worker", "index": 1},
+        "job": JOB,
     }
     told = json.loads(variables["CLUSTER_SPEC"])
     assert told["cluster"] == {
@@ -35,7 +39,7 @@ def test_chief_workers_and_servers() -> None:
         "workerpool2": ["127.0.0.1:20003"],
     }
     assert told["task"] == {"type": "workerpool1", "index": 1}
-    assert json.loads(told["job"]) == spec(1, 2, 1)
+    assert (told["environment"], told["job"]) == ("cloud", JOB)
     assert (variables["CLOUD_ML_JOB_ID"], variables["CLOUD_ML_PROJECT_ID"]) == ("17", "p")
 
 
@@ -50,6 +54,12 @@ def test_an_evaluator_is_outside_the_cluster_it_evaluates() -> None:
 
 def test_a_single_replica_has_only_a_chief() -> None:
     assert json.loads(environment(spec(1), Replica(0, 0))["TF_CONFIG"])["cluster"] == {"chief": ["127.0.0.1:20000"]}
+
+
+def test_of_a_container_no_program_is_told() -> None:
+    job = {"workerPoolSpecs": [{"replicaCount": "1", "containerSpec": {"imageUri": "i", "args": ["--a=1"]}}]}
+    told = json.loads(environment(job, Replica(0, 0))["CLUSTER_SPEC"])
+    assert told["job"] == '{"python_module":"","package_uris":[],"job_args":[]}'
 
 
 def test_directories_come_from_the_base_output_directory() -> None:

@@ -52,22 +52,26 @@ def test_a_limited_read_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert lines.read_lines(tmp_path / "none", 5) == ([], 5)
 
 
+def wrapped(line: str) -> dict[str, object]:
+    return {"severity": "ERROR", "jsonPayload": {"message": line, "levelname": "ERROR", "attrs": {"tag": "workerpool0-0"}}}
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("plain", {"severity": "ERROR", "textPayload": "plain"}),
+        ("plain", wrapped("plain")),
         ('{"a": 1}', {"severity": "ERROR", "jsonPayload": {"a": 1}}),
         ('{"severity": "warning", "a": 1}', {"severity": "WARNING", "jsonPayload": {"a": 1}}),
         ('{"severity": "loud"}', {"severity": "ERROR", "jsonPayload": {"severity": "loud"}}),
         ('{"severity": 3}', {"severity": "ERROR", "jsonPayload": {"severity": 3}}),
-        ('{"loss": NaN}', {"severity": "ERROR", "textPayload": '{"loss": NaN}'}),
-        ("[1]", {"severity": "ERROR", "textPayload": "[1]"}),
-        ("{", {"severity": "ERROR", "textPayload": "{"}),
-        ("", {"severity": "ERROR", "textPayload": ""}),
+        ('{"loss": NaN}', wrapped('{"loss": NaN}')),
+        ("[1]", wrapped("[1]")),
+        ("{", wrapped("{")),
+        ("", wrapped("")),
     ],
 )
 def test_payloads(line: str, expected: dict[str, object]) -> None:
-    assert lines.payload(line, "ERROR") == expected
+    assert lines.payload(line, "ERROR", "workerpool0-0") == expected
 
 
 def test_last_lines(tmp_path: Path) -> None:

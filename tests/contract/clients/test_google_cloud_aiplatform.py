@@ -90,9 +90,9 @@ def test_a_script_is_packed_uploaded_and_run(local_cloud: LocalCloud, library: A
     machine = {"container_uri": IMAGE, "machine_type": "n1-standard-4"}
     job = library.CustomJob.from_local_script("script", str(script), args=["--x=1"], **machine)
     job.run(sync=True)
-    log = f'resource.labels.job_id="{job.name}" AND textPayload:script'
+    log = f'resource.labels.job_id="{job.name}" AND jsonPayload.message:script'
     found = local_cloud.call("logging.entries.list", {"resourceNames": ["projects/odcloud-local"], "filter": log}, version="v2")
-    assert [entry["textPayload"] for entry in found["entries"]] == ["script ['--x=1']"]
+    assert [entry["jsonPayload"]["message"] for entry in found["entries"]] == ["script ['--x=1']"]
 
 
 def test_the_client_below_it(local_cloud: LocalCloud, library: Any) -> None:
