@@ -22,6 +22,14 @@ from localcloud.jobs.store import ReplicaRow
 
 PAGE = 50
 _KINDS = {"train": "Training", "eval": "Evaluation"}
+# By what the page of all jobs tells them apart.
+GROUPS = {
+    "running": (states.RUNNING, states.CANCELLING),
+    "waiting": (states.QUEUED, states.PENDING),
+    "succeeded": (states.SUCCEEDED,),
+    "failed": (states.FAILED, states.EXPIRED),
+    "cancelled": (states.CANCELLED,),
+}
 _RUN = """json_extract(body, '$.labels."odcloud-run"')"""
 
 register_schema(f"""
@@ -164,12 +172,15 @@ def named(cloud: Cloud, name: str) -> str | None:
     return None if row is None else str(row["number"])
 
 
-def page(cloud: Cloud, before: str = "") -> tuple[list[Job], str | None]:
-    """The newest jobs (from the place `before` on), and where the next page begins."""
+def page(cloud: Cloud, before: str = "", group: str = "") -> tuple[list[Job], str | None]:
+    """The newest jobs, all or of one of GROUPS (from the place `before` on), and where the next page begins."""
     time, _, number = before.partition(" ")
+    wanted = GROUPS[group] if group else ()
+    condition = f"state IN ({', '.join('?' * len(wanted))}) AND " if group else ""
     rows = cloud.db.query(
-        "SELECT * FROM custom_jobs WHERE (create_time, number) < (?, ?) ORDER BY create_time DESC, number DESC LIMIT ?",
-        (time or "9999", number, PAGE + 1),
+        f"SELECT * FROM custom_jobs WHERE {condition}(create_time, number) < (?, ?)"
+        " ORDER BY create_time DESC, number DESC LIMIT ?",
+        (*wanted, time or "9999", number, PAGE + 1),
     )
     now = cloud.now()
     last = f"{rows[PAGE - 1]['create_time']} {rows[PAGE - 1]['number']}" if len(rows) > PAGE else None
@@ -177,13 +188,10 @@ def page(cloud: Cloud, before: str = "") -> tuple[list[Job], str | None]:
 
 
 def counts(cloud: Cloud) -> dict[str, int]:
-    """How many jobs run, wait and have ended."""
-    found = {"running": 0, "waiting": 0, "ended": 0}
-    for row in cloud.db.query("SELECT state, count(*) AS jobs FROM custom_jobs GROUP BY state"):
-        state = row["state"]
-        key = "ended" if state in states.ENDED else "waiting" if state in (states.QUEUED, states.PENDING) else "running"
-        found[key] += row["jobs"]
-    return found
+    """How many jobs there are of each of GROUPS."""
+    rows = cloud.db.query("SELECT state, count(*) AS jobs FROM custom_jobs GROUP BY state")
+    found = {row["state"]: row["jobs"] for row in rows}
+    return {group: sum(found.get(state, 0) for state in members) for group, members in GROUPS.items()}
 
 
 def of_run(cloud: Cloud, run: str) -> list[Job]:

@@ -41,6 +41,7 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {
+        "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
         "clock": text.clock,
         "counted": text.counted,
         "dollars": text.dollars,
@@ -71,9 +72,11 @@ class Views:
         self._starting = threading.Lock()
 
     def jobs(self, request: Request) -> Response:
-        """All jobs, the newest first."""
-        before = request.query_params.get("before", "")
-        found, older = jobs.page(self._cloud, before)
+        """All jobs, the newest first; `?state=` chooses one of the groups, `?before=` earlier ones."""
+        before, group = request.query_params.get("before", ""), request.query_params.get("state", "")
+        if group and group not in jobs.GROUPS:
+            raise NotFound(f"There is no group {group!r} of jobs.")
+        found, older = jobs.page(self._cloud, before, group)
         progress = {job.number: self._watched.progress(job.number) for job in found if job.live}
         return self._page(
             request,
@@ -81,6 +84,7 @@ class Views:
             jobs=found,
             progress=progress,
             counts=jobs.counts(self._cloud),
+            group=group,
             older=older,
             newest=not before,
             prices=prices.table(),

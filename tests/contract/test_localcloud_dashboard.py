@@ -208,6 +208,19 @@ def test_hostile_texts_are_shown_as_they_are(local_cloud: LocalCloud, browser: r
     assert browser.get(f"{local_cloud.url}/ui/{quote(EVIL)}", timeout=60).text.count("<script>") == 0
 
 
+def test_jobs_are_chosen_by_their_state(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
+    def shown(query: str) -> bool:
+        return f'href="/ui/jobs/{job}"' in page(browser, local_cloud, f"/{query}")
+
+    assert re.search(r'<a href="/\?state=failed">[1-9]\d* failed</a>', page(browser, local_cloud, "/"))
+    assert [shown(f"?state={group}") for group in ("failed", "running", "waiting", "cancelled")] == [True, False, False, False]
+    waiting = page(browser, local_cloud, "/?state=waiting")
+    assert re.search(r'<a href="/\?state=waiting" aria-current="true">\d+ waiting</a>', waiting)
+    assert not shown("?state=failed&before=2000")
+    answer = browser.get(f"{local_cloud.url}/?state={quote(EVIL)}", timeout=60)
+    assert answer.status_code == 404 and "<script>alert" not in answer.text
+
+
 def test_a_long_log_is_read_backwards(local_cloud: LocalCloud, browser: requests.Session, job: str) -> None:
     resource = {"type": "ml_job", "labels": {"job_id": job, "task_name": "workerpool0-0"}}
     entries = [{"textPayload": f"line {number}."} for number in range(450)]
