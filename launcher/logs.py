@@ -20,6 +20,9 @@ from launcher.session import Session
 LATENESS = timedelta(seconds=20)
 """How long after its timestamp an entry may turn up and still be seen."""
 
+_WRAPPING = frozenset({"message", "levelname", "attrs"})
+"""What Vertex AI's agent makes of a line of a replica: `message` is the line, be it plain or JSON that it did not read."""
+
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -129,7 +132,7 @@ def entry_of(raw: Mapping[str, Any]) -> Entry:
     """A LogEntry of the API as the launcher reads it."""
     payload, severity = raw.get("jsonPayload", {}), raw.get("severity", "DEFAULT")
     message = str(raw.get("textPayload") or payload.get("message") or "")
-    if "levelname" in payload:  # a line of a replica as Vertex AI's agent wraps it, be it plain or JSON
+    if payload.keys() <= _WRAPPING and "levelname" in payload:
         payload = _object(message)
         severity = str(payload.get("severity", severity))
         message = str(payload.get("message", message))

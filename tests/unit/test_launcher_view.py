@@ -160,7 +160,7 @@ def test_google_s_times_have_any_number_of_digits(text: str, micros: int) -> Non
 
 
 def test_a_line_is_read_whether_or_not_the_service_had_read_its_json() -> None:
-    """Vertex AI's agent wraps what a replica writes; a JSON line may be in the wrapping, or in its place."""
+    """Vertex AI's agent wraps what a replica writes; a JSON line may be in the wrapping, beside it, or in its place."""
     frame = {"timestamp": "2026-01-01T00:00:00Z", "resource": {"labels": {"task_name": "workerpool0-0"}}, "severity": "ERROR"}
 
     def read(**payload: object) -> tuple[str, str, object]:
@@ -170,7 +170,8 @@ def test_a_line_is_read_whether_or_not_the_service_had_read_its_json() -> None:
     told = {"severity": "INFO", "message": "step 3", "step": 3}
     wrapping = {"levelname": "ERROR", "attrs": {"tag": "workerpool0-0"}}
     assert read(message=json.dumps(told), **wrapping) == ("INFO", "step 3", told)
-    assert read(message="step 3", step=3) == ("ERROR", "step 3", {"message": "step 3", "step": 3})
+    for more in ({}, wrapping):
+        assert read(message="step 3", step=3, **more) == ("ERROR", "step 3", {"message": "step 3", "step": 3, **more})
     for line in ("plain", "", "{", "[1]", '"x"'):
         assert read(message=line, **wrapping) == ("ERROR", line, {})
     assert entry_of({**frame, "textPayload": "by the service"}).payload == {}
