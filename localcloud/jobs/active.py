@@ -260,7 +260,7 @@ class ActiveJob:
     def _check_timeout(self) -> None:
         if time.monotonic() > self._timeout_at:
             error = {"code": states.CODE_DEADLINE_EXCEEDED, "message": states.timeout_message(self._timeout)}
-            self._end(states.FAILED, error, kill_after=self._patience.failure)
+            self._end(states.CANCELLED, error, kill_after=self._patience.terminate)
 
     def _end(self, state: str | None, error: dict[str, Any] | None, *, grace: float = 0.0, kill_after: float = 0.0) -> None:
         if self._preparation:
@@ -305,10 +305,8 @@ class ActiveJob:
                     row.state = ReplicaState.STOPPED
                     self._journal.record([row], "Replica {} was stopped.")
             store.end_job(self._cloud.db, self.number, state, error, self._journal.now())
-            message = _LAST_WORDS[state]
-            self._journal.say(
-                f"{message} {error['message']}" if error else message, "ERROR" if state == states.FAILED else "INFO"
-            )
+            message = _LAST_WORDS[state] + (f" {error['message']}" if error else "")
+            self._journal.say(message, "ERROR" if state == states.FAILED else "WARNING" if error else "INFO")
         for each in self._rows:
             shutil.rmtree(self._journal.folder(each) / "work", ignore_errors=True)
         self.done = True

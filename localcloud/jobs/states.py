@@ -119,8 +119,8 @@ def exit_message(task_name: str, exit_code: int) -> str:
 
 
 def timeout_message(seconds: float) -> str:
-    """What the job's error says when it ran longer than its scheduling.timeout."""
-    return f"The job was stopped because it ran longer than its timeout of {seconds:g} seconds (jobSpec.scheduling.timeout)."
+    """The error of a job that ran longer than its scheduling.timeout. Google cancels such a job (ml v1: `maxRunningTime`)."""
+    return f"The job was cancelled because it ran longer than its timeout of {seconds:g} seconds (jobSpec.scheduling.timeout)."
 
 
 def longest_wait(scheduling: Mapping[str, Any]) -> float:

@@ -322,9 +322,9 @@ def test_what_a_finished_replica_left_behind_is_ended(cloud: LocalCloud) -> None
     assert not cloud.processes(name)
 
 
-def test_a_timeout_fails_the_job(cloud: LocalCloud) -> None:
+def test_a_job_is_cancelled_when_its_time_is_up(cloud: LocalCloud) -> None:
     job = cloud.wait(cloud.create([WAIT], scheduling={"timeout": "1s"}))
-    assert job["state"] == "JOB_STATE_FAILED"
+    assert job["state"] == "JOB_STATE_CANCELLED"
     assert job["error"]["code"] == 4
     assert "timeout of 1 seconds" in job["error"]["message"]
 
