@@ -107,7 +107,7 @@ def environment(
     ports: Mapping[Replica, int],
     replica: Replica,
     *,
-    project: str,
+    project_number: str,
     region: str,
     roles: Sequence[str] = TENSORFLOW_ROLES,
     tf_config_extra: Mapping[str, Any] | None = None,
@@ -120,7 +120,7 @@ def environment(
         "CLUSTER_SPEC": json.dumps(cluster_spec(spec, ports, replica)),
         "TF_CONFIG": json.dumps({**tf_config(spec, ports, replica, roles), **(tf_config_extra or {})}),
         "CLOUD_ML_JOB_ID": number,
-        "CLOUD_ML_PROJECT_ID": project,
+        "CLOUD_ML_PROJECT_ID": project_number,
         "CLOUD_ML_REGION": region,
         **output_directories(spec),
     }

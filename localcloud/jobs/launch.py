@@ -70,7 +70,7 @@ class Job:
             self.spec,
             ports,
             row.replica,
-            project=self.cloud.project,
+            project_number=self.cloud.project_number,
             region=self.region,
             roles=self.dialect.roles,
             tf_config_extra=self.dialect.tf_config,

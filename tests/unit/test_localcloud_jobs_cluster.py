@@ -21,7 +21,7 @@ JOB = '{"python_module":"trainer.train","package_uris":["gs://b/p.tar.gz"],"job_
 
 def environment(job: dict[str, Any], replica: Replica) -> dict[str, str]:
     ports = {each: 20000 + place for place, each in enumerate(cluster.replicas(job))}
-    return cluster.environment("17", job, ports, replica, project="p", region="us-central1")
+    return cluster.environment("17", job, ports, replica, project_number="23", region="us-central1")
 
 
 def test_chief_workers_and_servers() -> None:
@@ -40,7 +40,7 @@ def test_chief_workers_and_servers() -> None:
     }
     assert told["task"] == {"type": "workerpool1", "index": 1}
     assert (told["environment"], told["job"]) == ("cloud", JOB)
-    assert (variables["CLOUD_ML_JOB_ID"], variables["CLOUD_ML_PROJECT_ID"]) == ("17", "p")
+    assert (variables["CLOUD_ML_JOB_ID"], variables["CLOUD_ML_PROJECT_ID"]) == ("17", "23")
 
 
 def test_an_evaluator_is_outside_the_cluster_it_evaluates() -> None:
