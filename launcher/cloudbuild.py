@@ -13,6 +13,7 @@ import click
 
 from launcher.errors import UserError
 from launcher.google import GoogleError
+from launcher.logs import clean
 
 if TYPE_CHECKING:
     from launcher.session import Session
@@ -50,18 +51,38 @@ def upload(session: Session, bucket: str, name: str, content: bytes) -> None:
             raise session.explained(error) from error
 
 
+def _log(session: Session, build: Mapping[str, Any]) -> bytes:
+    """A build's log until now, from where gcloud reads it as well; empty while there is none, and where it may not be read."""
+    bucket, _, folder = str(build.get("logsBucket", "")).removeprefix("gs://").partition("/")
+    if not bucket:
+        return b""
+    try:
+        return session.google.download(bucket, f"{folder}/log-{build['id']}.txt".lstrip("/"))
+    except GoogleError:
+        return b""
+
+
+def _tell(text: bytes) -> int:
+    """Shows the whole lines of a piece of a log; how many bytes those are."""
+    lines = text[: text.rfind(b"\n") + 1]
+    if lines:
+        click.echo(clean(lines.decode("utf-8", "replace")), err=True)
+    return len(lines)
+
+
 def run(session: Session, body: Mapping[str, Any]) -> str:
     """Submits a build, follows it to its end and returns the image's digest. Raises UserError, GoogleError."""
     project = session.outputs.project
     operation = session.google.call("cloudbuild.projects.builds.create", projectId=project, body=body, repeat=False)
     build = operation["metadata"]["build"]
     click.echo(f"Cloud Build {build['id']}: {build.get('logUrl', '')}", err=True)
-    shown = ""
+    shown, seen = "", 0
     while True:
         status = str(build.get("status", "STATUS_UNKNOWN"))
         if status != shown:
             click.echo(f"Cloud Build {build['id']}: {status}", err=True)
             shown = status
+        seen += _tell(_log(session, build)[seen:])
         if status in _ENDED:
             break
         time.sleep(POLL)

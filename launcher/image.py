@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher import cloudbuild, pulumi
+from launcher import cloudbuild, pulumi, registry
 from launcher.errors import UserError
+from launcher.google import Google
 
 if TYPE_CHECKING:
     from launcher.session import Session
@@ -157,19 +158,18 @@ def push(repository: str | None, stack_name: str | None, base_image: str | None,
 
 def show_digest(repository: str | None, stack_name: str | None, base_image: str | None, ca_file: Path | None, form: str) -> int:
     """`odcloud image digest`."""
-    from docker.errors import APIError
-
-    wanted = plan(_repository(repository, None if repository else _connect(stack_name)), base_image, ca_file)
-    engine = _engine()
-    try:
-        found = engine.images.get_registry_data(wanted.image, auth_config=_login(wanted.image))
-    except APIError as error:
+    session = None if repository else _connect(stack_name)
+    wanted = plan(_repository(repository, session), base_image, ca_file)
+    named = registry.parsed(wanted.image)
+    if not named:
+        digest = _engine_s_digest(wanted.image)
+    elif found := registry.find(session.google if session else Google(""), named):
+        digest = found
+    else:
         raise UserError(
-            f"the registry does not show {wanted.image}: {_said(error)}; `odcloud image push` brings it there"
-        ) from error
-    finally:
-        engine.close()
-    _answer(form, wanted, digest=str(found.id))
+            f"Artifact Registry does not have {wanted.image}; `odcloud image push` brings it there once it is built"
+        )
+    _answer(form, wanted, digest=digest)
     return 0
 
 
@@ -279,9 +279,20 @@ def _login(image: str) -> dict[str, str] | None:
     host = image.partition("/")[0]
     if host != "gcr.io" and not host.endswith((".pkg.dev", ".gcr.io")):
         return None
-    from launcher.google import Google
-
     return {"username": REGISTRY_USER, "password": Google("").access_token()}
+
+
+def _engine_s_digest(image: str) -> str:
+    """The digest by which a registry that is not Google's knows an image."""
+    from docker.errors import APIError
+
+    engine = _engine()
+    try:
+        return str(engine.images.get_registry_data(image, auth_config=_login(image)).id)
+    except APIError as error:
+        raise UserError(f"the registry does not show {image}: {_said(error)}; `odcloud image push` brings it there") from error
+    finally:
+        engine.close()
 
 
 def _said(error: Exception) -> str:
@@ -300,7 +311,12 @@ def _build_by_cloud_build(session: Session, wanted: Plan, dry_run: bool, form: s
     if dry_run:
         click.echo(json.dumps(body, indent=2))
         return 0
-    cloudbuild.upload(session, bucket, name, content)
-    digest = cloudbuild.run(session, body)
-    _answer(form, wanted, builder="cloud-build", built=True, digest=digest)
+    named = registry.parsed(wanted.image)
+    there = registry.find(session.google, named) if named else None
+    if there:
+        click.echo(f"{wanted.image} is built already", err=True)
+    else:
+        cloudbuild.upload(session, bucket, name, content)
+    digest = there or cloudbuild.run(session, body)
+    _answer(form, wanted, builder="cloud-build", built=not there, digest=digest)
     return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from urllib.parse import quote
 
-from launcher import machines
+from launcher import machines, registry
 from launcher.doctor.case import Case, Finding, error, ok, skipped, warning
 from launcher.google import GoogleError
 
@@ -90,25 +89,12 @@ def images(case: Case) -> Finding:
     for uri in case.images():
         if said := machines.outdated(uri, datetime.now(timezone.utc).date()):
             return warning(said, "odcloud image build && odcloud image push, and give the result as --image, or ODCLOUD_IMAGE")
-        match = re.fullmatch(
-            r"([a-z0-9-]+)-docker\.pkg\.dev/([^/]+)/([^/]+)/([^:@]+)(?:@(sha256:[0-9a-f]{64})|:([\w.-]+))?", uri
-        )
-        if not match:
+        image = registry.parsed(uri)
+        if not image:
             return skipped(f"{uri} is not in Artifact Registry: nobody is asked about it")
-        location, project, repository, image, digest, tag = match.groups()
-        parent = f"projects/{project}/locations/{location}/repositories/{repository}"
-        package = quote(image, safe="")
-        repositories = "artifactregistry.projects.locations.repositories"
-        try:
-            if digest:
-                case.session.google.call(f"{repositories}.dockerImages.get", name=f"{parent}/dockerImages/{package}@{digest}")
-            else:
-                case.session.google.call(
-                    f"{repositories}.packages.tags.get", name=f"{parent}/packages/{package}/tags/{tag or 'latest'}"
-                )
-        except GoogleError as failure:
-            if failure.status != 404 or project != case.outputs.project:
-                return skipped(f"{uri}: {failure.message}")
+        if registry.find(case.session.google, image) is None:
+            if image.project != case.outputs.project:
+                return skipped(f"{uri} is not seen by the account in use")
             return error(f"{uri} does not exist", "odcloud image build && odcloud image push")
         seen.append(uri)
     return ok(", ".join(seen))

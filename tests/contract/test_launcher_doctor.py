@@ -242,7 +242,11 @@ def test_regions_with_an_accelerator(case: Callable[..., Case]) -> None:
 def test_images(case: Callable[..., Case]) -> None:
     tags = "artifactregistry.projects.locations.repositories.packages.tags.get"
     ours = "us-central1-docker.pkg.dev/odcloud-local/repo/some/trainer:1"
-    found = storage.images(case({tags: (200, {"name": "1"})}, executor_image_uri=ours))
+    version = {
+        "name": "1",
+        "version": "projects/odcloud-local/locations/us-central1/repositories/repo/packages/some/versions/sha256:a",
+    }
+    found = storage.images(case({tags: (200, version)}, executor_image_uri=ours))
     assert (found.state, found.text) == ("ok", ours)
     assert storage.images(case({}, executor_image_uri=ours)).text == f"{ours} does not exist"
     digest = ours.replace(":1", "@sha256:" + 64 * "a")

@@ -150,6 +150,48 @@ def test_a_build_is_followed_to_its_digest(
     assert shown.count("WORKING") == 1 and "https://log" in shown
 
 
+def test_a_build_s_log_is_shown_as_it_grows(
+    service: Service,  # noqa: F811
+    session: Session,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept: dict[str, Any] = {"logsBucket": "gs://100.cloudbuild-logs.googleusercontent.com"}
+    begun = build("WORKING", **kept)
+    done = build("SUCCESS", results={"images": [{"name": IMAGE, "digest": DIGEST}]}, **kept)
+    service.answers = [(200, {"metadata": {"build": begun}}, {}), (404, {}, {})]
+    for found, log in ((begun, b"Step 1\nStep"), (begun, b"Step 1\nStep 2\n"), (done, b"Step 1\nStep 2\nDONE\n")):
+        service.answers += [(200, found, {}), (200, log, {})]
+    assert cloudbuild.run(session, cloudbuild.request(IMAGE, {}, "b", "o")) == DIGEST
+    shown = capsys.readouterr().err
+    assert [shown.count(line) for line in ("Step 1\n", "Step 2\n", "DONE\n")] == [1, 1, 1]
+    assert service.requests[1][1] == "/storage/v1/b/100.cloudbuild-logs.googleusercontent.com/o/log-42.txt?alt=media"
+
+
+def test_what_artifact_registry_has_is_found_without_an_engine_and_not_built_again(
+    service: Service,  # noqa: F811
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_ARTIFACTREGISTRY", service.url)
+    monkeypatch.chdir(Path(__file__).parents[2])
+    repository = "us-central1-docker.pkg.dev/p/odcloud"
+    parent = "projects/p/locations/us-central1/repositories/odcloud/packages/trainer"
+    tag = {"name": f"{parent}/tags/x", "version": f"{parent}/versions/{DIGEST}"}
+    check_response("artifactregistry", "v1", "artifactregistry.projects.locations.repositories.packages.tags.get", tag)
+    service.answers = [(200, tag, {}), (200, tag, {}), (404, {}, {})]
+    assert image.show_digest(repository, None, None, None, "text") == 0
+    assert capsys.readouterr().out == f"{repository}/trainer@{DIGEST}\n"
+    outputs = session.outputs.model_copy(update={"staging_dir": "gs://b/staging", "image_repository": repository})
+    monkeypatch.setattr(image, "_connect", lambda _: Session(outputs, session.google))
+    assert image.build(None, None, "cloud-build", None, None, None, False, "json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["built"], told["imageUri"]) == (False, f"{repository}/trainer@{DIGEST}")
+    with pytest.raises(UserError, match=r"Artifact Registry does not have .*; `odcloud image push`"):
+        image.show_digest(None, None, None, None, "text")
+    assert [path.rpartition("/")[0] for _, path, _ in service.requests] == [f"/v1/{parent}/tags"] * 3
+
+
 def test_a_failed_build_says_why_and_where(service: Service, session: Session) -> None:  # noqa: F811
     answers(service, build("QUEUED"), build("FAILURE", failureInfo={"type": "USER_BUILD_STEP", "detail": "step 0 failed"}))
     with pytest.raises(UserError, match="Cloud Build 42 ended as FAILURE: step 0 failed; see https://log"):
