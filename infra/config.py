@@ -84,7 +84,7 @@ class StackConfig(BaseModel):
     budget: Annotated[
         int | None, Field(ge=1, description="amount a month, in the billing account's currency, of which mail warns")
     ] = None
-    # The newest that Google lists with TensorFlow, available until 2026-07-11: an image of one's own is not bound to that date.
+    # The newest that Google lists with TensorFlow, promised until 2026-07-11 only; an image of one's own is not bound to that.
     executor_image_uri: Annotated[str, Field(min_length=1, description="Vertex AI's prebuilt training image")] = (
         "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest"
     )
@@ -156,6 +156,9 @@ def together(given: Mapping[str, Any]) -> list[str]:
     if "existingBucket" in given and (clash := [name for name in OWN_BUCKET if name in given]):
         names = ", ".join(f"{NAMESPACE}:{name}" for name in clash)
         lines.append(f"{names} and {NAMESPACE}:existingBucket exclude each other: what is there stays as it is.")
+    key, location = str(given.get("kmsKey", "")).split("/"), str(given.get("bucketLocation") or given.get("region")).lower()
+    if len(key) == 8 and key[3] != {"eu": "europe"}.get(location, location):  # otherwise it is refused, when the bucket is made
+        lines.append(f"{NAMESPACE}:kmsKey is in {key[3]}, the bucket in {location}: a key must be where the bucket is.")
     if ("budget" in given) != ("billingAccount" in given):
         lines.append(f"{NAMESPACE}:budget and {NAMESPACE}:billingAccount belong together; set both, or neither.")
     return lines

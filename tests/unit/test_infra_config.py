@@ -94,6 +94,26 @@ def test_an_existing_bucket_stays_as_it_is() -> None:
             load("dev", {**LEAST, "odcloud:existingBucket": "theirs", key: value})
 
 
+@pytest.mark.parametrize(
+    ("key", "location", "right"),
+    [
+        ("europe-west4", None, True),
+        ("us-central1", None, False),
+        ("europe", "EU", True),
+        ("eu", "EU", False),
+        ("us", "US", True),
+    ],
+)
+def test_a_key_must_be_where_the_bucket_is(key: str, location: str | None, right: bool) -> None:
+    values = {**LEAST, "odcloud:kmsKey": f"projects/p/locations/{key}/keyRings/r/cryptoKeys/k"}
+    values |= {"odcloud:bucketLocation": location} if location else {}
+    if right:
+        assert load("dev", values).kms_key
+    else:
+        with pytest.raises(StackError, match=f"odcloud:kmsKey is in {key}, the bucket in"):
+            load("dev", values)
+
+
 def test_a_budget_needs_its_billing_account() -> None:
     both = {"odcloud:billingAccount": "012345-6789AB-CDEF01", "odcloud:budget": "200"}
     assert load("dev", {**LEAST, **both}).budget == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from launcher import cost, machines, prices
 from launcher.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def body(*pools: tuple[str, int], timeout: str | None = None, strategy: str | None = None) -> dict[str, Any]:
@@ -35,6 +38,19 @@ def test_a_machine_costs_what_vertex_ai_lists(machine: str, price: float) -> Non
     assert found.items[0].dollars == pytest.approx(price, rel=1e-5)
     assert found.items[1].what == "100 GiB pd-ssd"
     assert found.items[1].dollars == pytest.approx(100 * 0.000267808, rel=1e-4)
+
+
+def test_the_page_on_google_cloud_says_what_the_table_gives() -> None:
+    page = (ROOT / "docs/google-cloud.md").read_text()
+    training = body(("n1-standard-8", 1), ("n1-standard-8", 4), ("n1-standard-4", 3))  # examples/pets/job.yaml
+    smoke = body(*[("n1-standard-4", 1)] * 3)  # tools/smoke/job.yaml
+    said = {
+        "4 workers `n1-standard-8`, 3 parameter servers `n1-standard-4`, 100 GB of SSD each | {} |": training,
+        "| evaluation: 1 `n1-standard-4` | {} |": body(("n1-standard-4", 1)),
+        "`n1-standard-4`, {} an hour in all": smoke,
+    }
+    for text, job in said.items():
+        assert text.format(f"${cost.estimate(job, prices.listed()).hourly:.2f}") in page
 
 
 def test_pools_accelerators_and_disks_are_multiplied() -> None:
