@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from launcher.jobmodel import SHAPES, NativeJob, OldJob, TrainingInput
+from launcher.job import OTHER_NAMES
+from launcher.jobmodel import SHAPES, NativeJob, OldJob, Scheduling, TrainingInput, WorkerPool
 from launcher.yamlfile import Location, path
 
 # Known to ML Engine, without a counterpart here: refused by name, never dropped.
@@ -16,6 +17,17 @@ REFUSED = {
     "hyperparameters": "hyperparameter tuning is another service today (Vertex AI's HyperparameterTuningJob); remove it",
     "tpuTfVersion": "the image brings TensorFlow today; remove it and choose an image",
     "predictionInput": "this is a training job, which has none; remove it",
+}
+# Vertex AI's own words for what a native job file says in others.
+_VERTEX = {
+    "jobSpec": "its fields stand at the top of a job file, not in a field of their own",
+    "workerPoolSpecs": "write workerPools, each with a role, instead",
+    "machineSpec": "write machineType, acceleratorType and acceleratorCount in the pool itself",
+    "diskSpec": "write bootDiskType and bootDiskSizeGb in the pool itself",
+    "containerSpec": "write imageUri, command, args and env in the pool itself, or at the top",
+    "pythonPackageSpec": "write executorImageUri, packageUris, pythonModule, args and env in the pool itself, or at the top",
+    "encryptionSpec": "write its kmsKeyName at the top",
+    "displayName": "a job is called after its run, which --run names; remove it",
 }
 _TOLD = ("state", "createTime", "startTime", "endTime", "errorMessage", "etag", "jobPosition", "trainingOutput")
 """What ML Engine's answers said of a job, and its requests did not."""
@@ -50,6 +62,8 @@ def complaint(problem: Any, field: str, location: Location, old: bool = False) -
     if kind == "missing":
         return "missing; add it"
     if kind == "string_type":
+        if field in SHAPES:
+            return f"must be {SHAPES[field]}, not {value!r}"
         if isinstance(value, (list, dict)):
             return f"must be text, not {value!r}"
         return f'must be text, not {value!r}; write "{value}", in quotes'
@@ -64,8 +78,9 @@ def complaint(problem: Any, field: str, location: Location, old: bool = False) -
     if kind == "literal_error":
         expected = str(context["expected"])
         known = [name for name in expected.replace(" or ", ", ").replace("'", "").split(", ") if name]
-        close = difflib.get_close_matches(str(value).upper(), known, n=3, cutoff=0.6)
-        if close and len(known) > 6:
+        meant = OTHER_NAMES.get(str(value)) or str(value).upper().replace("-", "_")
+        close = [meant] if meant in known else difflib.get_close_matches(meant, known, n=3, cutoff=0.6)
+        if close and (len(known) > 6 or meant in known):
             return f"unknown value {value!r}; did you mean {' or '.join(close)}?"
         return f"unknown value {value!r}; one of {expected}"
     if kind == "tuple_type":
@@ -97,6 +112,12 @@ def _unknown(field: str, location: Location, old: bool) -> str:
         return "belongs under trainingInput; indent it there"
     if old and len(location) == 1 and field in NativeJob.model_fields:
         return "a job file has either trainingInput or native fields; keep one form"
+    if not old and field in _VERTEX:
+        return _VERTEX[field]
+    if not old and len(location) == 1 and field in Scheduling.model_fields:
+        return "belongs under scheduling; indent it there"
+    if not old and len(location) == 1 and field in WorkerPool.model_fields:
+        return "belongs to a pool of workerPools; move it there"
     known = _fields(OldJob if old else NativeJob, location[:-1])
     close = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
     return f"unknown field; did you mean {close[0]}?" if close else f"unknown field; one of {', '.join(known)}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 ROLES = ("chief", "worker", "ps", "evaluator")  # in the order of Vertex AI's worker pools
+OTHER_NAMES = {"master": "chief", "parameter_server": "ps"}
+"""TensorFlow 1's and the old service's name of a role, and today's."""
 RUN_PREFIX = "object_detection_"
 
 

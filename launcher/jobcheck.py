@@ -46,8 +46,9 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
         affinity = one.reservationAffinity
         reservation = Reservation(affinity.reservationAffinityType, affinity.key, affinity.values or ()) if affinity else None
         if one.role == "ps" and machine.accelerator_type:
+            field = "acceleratorType" if one.acceleratorType else "machineType"
             raise UserError(
-                f"{place(('workerPools', index, 'machineType'))}: parameter servers hold variables and compute nothing: "
+                f"{place(('workerPools', index, field))}: parameter servers hold variables and compute nothing: "
                 f"{machine} would be paid for and its GPU stand idle; choose one without accelerator, for example standard"
             )
         pools.append(Pool(one.role, machine, one.replicaCount, disk, reservation))
@@ -151,6 +152,8 @@ def _refused(job: NativeJob, pools: tuple[WorkerPool, ...]) -> Iterator[tuple[tu
             ("scheduling", "maxWaitDuration"),
             "has an effect with strategy FLEX_START only; write strategy: FLEX_START, or remove it",
         )
+    if timing.timeout and float(timing.timeout.removesuffix("s")) == 0:
+        yield ("scheduling", "timeout"), "would end the job at once; give it time, or remove it"
     if timing.disableRetries and timing.restartJobOnWorkerRestart:
         yield (
             ("scheduling", "restartJobOnWorkerRestart"),
@@ -220,7 +223,7 @@ def _machine(pool: WorkerPool, at: tuple[Any, ...], place: Any, unlisted: bool) 
             f"{place((*at, 'acceleratorType'))}: {pool.machineType} means {machine}; remove acceleratorType and "
             "acceleratorCount, or choose another machineType"
         )
-    if wrong := machines.misfit(machine.machine_type, pool.acceleratorType):
+    if wrong := machines.misfit(asked):
         raise UserError(f"{place((*at, 'acceleratorType'))}: {wrong}")
     if reason := machines.retired(pool.acceleratorType):
         warning = f"{pool.acceleratorType} is {reason}; asked for all the same"

@@ -60,7 +60,7 @@ Region = Annotated[str, Field(strict=True, pattern=r"^[a-z]+-[a-z]+[0-9]+$")]
 Module = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
 Image = Annotated[str, Field(strict=True, pattern=r"^[^\s]+$")]
 Email = Annotated[str, Field(strict=True, pattern=r"^[^@\s]+@[^@\s]+$")]
-Network = Annotated[str, Field(strict=True, pattern=r"^projects/[^/\s]+/global/networks/[^/\s]+$")]
+Network = Annotated[str, Field(strict=True, pattern=r"^projects/[0-9]+/global/networks/[^/\s]+$")]
 Tensorboard = Annotated[str, Field(strict=True, pattern=r"^projects/[^/\s]+/locations/[^/\s]+/tensorboards/[^/\s]+$")]
 KmsKey = Annotated[str, Field(strict=True, pattern=r"^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$")]
 Variable = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -70,6 +70,9 @@ Strategy = Literal["STANDARD", "SPOT", "FLEX_START"]
 Labels = dict[LabelKey, Label]
 
 SHAPES = {
+    "baseOutputDirectory": "a gs://BUCKET/… address",
+    "pipelineConfigPath": "a gs://BUCKET/… address",
+    "jobDir": "a gs://BUCKET/… address",
     "maxRunningTime": 'a duration in seconds, for example "43200s"',
     "timeout": 'a duration in seconds, for example "43200s"',
     "maxWaitDuration": 'a duration in seconds, for example "3600s"',
@@ -78,7 +81,7 @@ SHAPES = {
     "imageUri": "an image's address, for example us-docker.pkg.dev/PROJECT/REPOSITORY/trainer@sha256:…",
     "executorImageUri": "an image's address, for example us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest",
     "serviceAccount": "a service account's email address",
-    "network": "projects/NUMBER/global/networks/NAME",
+    "network": "projects/NUMBER/global/networks/NAME, with the project's number",
     "tensorboard": "projects/PROJECT/locations/REGION/tensorboards/NUMBER",
     "kmsKeyName": "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY",
 }

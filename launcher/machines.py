@@ -83,12 +83,17 @@ def retired(kind: str) -> str | None:
     return reason
 
 
-def misfit(machine_type: str, kind: str) -> str | None:
-    """Why a machine type cannot have an accelerator of that kind; None if it can, or if nothing is known of it."""
-    families = {name.partition("-")[0] for name in mapping()["families"]} - {"n1"}
-    if kind not in mapping()["attached"] or machine_type.partition("-")[0] not in families:
+def misfit(machine: Machine) -> str | None:
+    """Why a machine cannot have these accelerators; None if it can, or if nothing is known of it."""
+    kind, count = machine.accelerator_type, machine.accelerator_count
+    counts = mapping()["attached"].get(kind)
+    if not counts:
         return None
-    return f"{kind} is attached to N1 machines only; write, for example, n1-standard-8 as the machine type"
+    if machine.machine_type.partition("-")[0] in {name.partition("-")[0] for name in mapping()["families"]} - {"n1"}:
+        return f"{kind} is attached to N1 machines only; write, for example, n1-standard-8 as the machine type"
+    if count not in counts:
+        return f"a machine takes {', '.join(map(str, counts[:-1]))} or {counts[-1]} {kind}, not {count}"
+    return None
 
 
 def accelerator_types() -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def _accelerated(
     count = int(config.get("count", 1))
     if kind not in (known := machines.accelerator_types()):
         raise where.error(path, f"unknown accelerator type {kind!r}; one of {', '.join(known)}")
-    if said := machines.misfit(machine.machine_type, kind):
+    if said := machines.misfit(Machine(machine.machine_type, kind, count)):
         raise where.error(path, said)
     found, number, warning = machines.accelerator(kind, count, choices.keep_retired)
     overrule = "; keep it with --keep-retired" if machines.retired(kind) and not choices.keep_retired else ""

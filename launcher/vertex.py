@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.job import ROLES, Container, EvaluationJob, Machine, Pool, Program, RecordedJob, TrainingJob
+from launcher.job import OTHER_NAMES, ROLES, Container, EvaluationJob, Machine, Pool, Program, RecordedJob, TrainingJob
 
 RUN_LABEL = "odcloud-run"
 KIND_LABEL = "odcloud-kind"
@@ -151,5 +151,5 @@ def replica_name(task: str) -> str:
 def task_name(replica: str) -> str:
     """The other way: chief, worker-0, ps-0 (or ML Engine's master-replica-0, or the task's own name) -> workerpool0-0, …"""
     role, _, index = replica.replace("-replica-", "-").partition("-")
-    role = {"master": "chief", "parameter_server": "ps"}.get(role, role)
+    role = OTHER_NAMES.get(role, role)
     return f"workerpool{ROLES.index(role)}-{index or 0}" if role in ROLES else replica

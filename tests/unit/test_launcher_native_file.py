@@ -79,8 +79,8 @@ CHIEF = "workerPools:\n- {role: chief, machineType: standard}\n"
             CHIEF
             + "- {role: worker, machineType: standard}\n- role: ps\n  machineType: n1-standard-4\n"
             + "  acceleratorType: NVIDIA_TESLA_T4\n  acceleratorCount: 1\n",
-            5,
-            "parameter servers hold variables",
+            6,
+            "workerPools[2].acceleratorType: parameter servers hold variables",
         ),
         ("workerPools:\n- role: chief\n  machineTyp: standard\n", 3, "unknown field; did you mean machineType?"),
         ("workerPools:\n- role: boss\n  machineType: standard\n", 2, "workerPools[0].role: unknown value 'boss'"),
@@ -118,7 +118,42 @@ CHIEF = "workerPools:\n- {role: chief, machineType: standard}\n"
         ("scheduling: {strategy: CHEAP}\n", 1, "unknown value 'CHEAP'; one of 'STANDARD', 'SPOT' or 'FLEX_START'"),
         ("scheduling:\n  strategy: SPOT\n  maxWaitDuration: 5s\n", 3, "has an effect with strategy FLEX_START only"),
         ("scheduling: {disableRetries: true, restartJobOnWorkerRestart: true}\n", 1, "disableRetries switches restarts off"),
-        ("network: default\n", 1, "must be projects/NUMBER/global/networks/NAME, not 'default'"),
+        ("network: default\n", 1, "must be projects/NUMBER/global/networks/NAME, with the project's number, not 'default'"),
+        ("network: projects/p/global/networks/n\n", 1, "with the project's number, not 'projects/p/global/networks/n'"),
+        (
+            "scheduling: {timeout: 3600}\n",
+            1,
+            'timeout: must be a duration in seconds, for example "43200s", not 3600',
+        ),
+        ("scheduling: {timeout: 0.0s}\n", 1, "scheduling.timeout: would end the job at once"),
+        ("scheduling: {strategy: spot}\n", 1, "unknown value 'spot'; did you mean SPOT?"),
+        ("timeout: 3600s\n", 1, "timeout: belongs under scheduling"),
+        ("machineType: standard\n", 1, "machineType: belongs to a pool of workerPools"),
+        ("workerPools:\n- {role: master, machineType: standard}\n", 2, "unknown value 'master'; did you mean chief?"),
+        (
+            "workerPools:\n- role: chief\n  machineType: standard\n  acceleratorType: nvidia-tesla-p4\n",
+            4,
+            "unknown value 'nvidia-tesla-p4'; did you mean NVIDIA_TESLA_P4?",
+        ),
+        (
+            "workerPools:\n- role: chief\n  machineType: n1-standard-8\n  acceleratorType: NVIDIA_TESLA_V100\n"
+            "  acceleratorCount: 3\n",
+            4,
+            "acceleratorType: a machine takes 1, 2, 4 or 8 NVIDIA_TESLA_V100, not 3",
+        ),
+        # Vertex AI's own form, pasted
+        ("jobSpec: {}\n", 1, "jobSpec: its fields stand at the top"),
+        ("workerPoolSpecs: []\n", 1, "workerPoolSpecs: write workerPools"),
+        (
+            "workerPools:\n- role: chief\n  machineSpec: {}\n",
+            3,
+            "[0].machineSpec: write machineType, acceleratorType",
+        ),
+        (
+            "baseOutputDirectory: {outputUriPrefix: gs://b/c}\n",
+            1,
+            "baseOutputDirectory: must be a gs://BUCKET/… address, not {",
+        ),
         ("enableWebAccess: 1\n", 1, "must be true or false, not 1"),
         ("pipelineConfigPath: gs://b/c\nargs: [--pipeline_config_path=gs://b/d]\n", 2, "pipelineConfigPath, too; keep one"),
         ("trainingInput: {}\nworkerPools: []\n", 2, "either trainingInput or native fields"),
