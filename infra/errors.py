@@ -16,9 +16,15 @@ class StackError(pulumi.RunError):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """A StackError within ends the program with its message, and with nothing else around it."""
+    """A StackError within ends the program with its message, and with nothing else around it.
+
+    So does what the system refuses: a file that may not be read, a full disk.
+    """
     try:
         yield
     except StackError as error:
         pulumi.log.error(str(error))
+        sys.exit(SHOWN)
+    except OSError as error:
+        pulumi.log.error(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         sys.exit(SHOWN)

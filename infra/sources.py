@@ -198,15 +198,17 @@ def _content_type(path: Path) -> str:
 
 
 def check_shards(files: list[Path]) -> None:
-    """Every file has content, and of `…-of-00008` there are eight.
+    """Every file can be read and has content, and of `…-of-00008` there are eight.
 
     Raises:
         StackError: naming the file.
+        OSError: a file may not be read.
     """
     sets: dict[tuple[str, str], set[str]] = {}
     for file in files:
-        if file.stat().st_size == 0:
-            raise StackError(f"{file}: empty. {MAKE_DATASET}")
+        with file.open("rb") as content:
+            if not content.read(1):
+                raise StackError(f"{file}: empty. {MAKE_DATASET}")
         if match := _SHARD.search(file.name):
             sets.setdefault((file.name[: match.start()], match[2]), set()).add(match[1])
     for (name, total), there in sets.items():

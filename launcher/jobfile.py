@@ -105,11 +105,16 @@ def _overruled(
 
 def _content(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such job file; {yamlfile.EXAMPLES} is one to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the job file: {error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not a job file: it is not a UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot read the job file: {error.strerror}; {yamlfile.EXAMPLES} is one to start from"
+        ) from error
 
 
 def _validated(document: Any, name: str, model: type[_Model]) -> tuple[_Model, dict[str, Any]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import StackError
-from infra.sources import build_package, find_data, label_map, render_config
+from infra.errors import SHOWN, StackError, told
+from infra.sources import build_package, check_shards, find_data, label_map, render_config
 
 PYPROJECT = """\
 [build-system]
@@ -179,3 +179,18 @@ def test_no_dataset_and_an_empty_shard_say_so(dataset: Path, config: Path, tmp_p
     shard.write_bytes(b"")
     with pytest.raises(StackError, match=r"train-00000-of-00002\.tfrecord: empty"):
         find_data(dataset, config, "gs://b/data")
+
+
+def test_what_the_system_refuses_is_told_without_a_traceback(
+    dataset: Path, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = dataset / "train-00001-of-00002.tfrecord"
+
+    def refuse(path: Path, *_: object) -> None:  # root may read everything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SystemExit) as ended, told():
+        check_shards([shard])
+    assert ended.value.code == SHOWN
+    assert f"{shard}: Permission denied" in capsys.readouterr().err

@@ -204,3 +204,18 @@ def test_a_file_that_is_not_text(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"job\.yaml"):
         jobfile.read(path)
+
+
+def test_a_folder_and_another_encoding_in_the_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the job file: Is a directory;"):
+        jobfile.read(tmp_path)
+    path = tmp_path / "job.yaml"
+    path.write_bytes("trainingInput:\n  # café\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"job\.yaml:2: .*save it as UTF-8"):
+        jobfile.read(path)
+
+
+def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("trainingInput:\n  scaleTier: BASIC\n", encoding="utf-8-sig")
+    assert len(jobfile.read(path).pools) == 1
