@@ -2,12 +2,33 @@
 # The old page from its first line to its last, on this machine: `make demo` is `tools/demo.sh up`, `make down` is `tools/demo.sh down`.
 # Each step finds what an earlier, possibly interrupted, run of this script has left and goes on from there.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/.."
+
+# What the shell has for another project, its cloud or its Pulumi account must not reach this one, nor this one them.
+unset "${!CLOUDSDK_@}" "${!GOOGLE_@}" "${!ODCLOUD_@}" "${!PULUMI_@}" PYTHONHOME PYTHONPATH
 export PATH="$PWD/.venv/bin:$PATH"
 stack=local
 current=.odcloud/demo-run # the run of a demo that has not ended yet
 
-step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+fail() {
+    printf 'odcloud: error: %s\n' "$*" >&2
+    exit 2
+}
+
+bold='' plain=''
+if [[ -t 1 ]]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+
+alone() {
+    # The lock is this script's own file: it goes with the process, however that ends. Servers do not inherit it.
+    exec 9<tools/demo.sh
+    flock --nonblock 9 || fail "a make demo or make down is at work in $PWD. End it with Ctrl-C (its job goes on), or wait."
+}
+
+goes_on() {
+    if (($1)); then printf '\nmake demo goes on where it was, make down takes it down.\n' >&2; fi
+}
 
 enter_local_cloud() {
     odcloud local start
@@ -17,6 +38,7 @@ enter_local_cloud() {
 }
 
 up() {
+    trap 'goes_on $?' EXIT
     step "1/6 the local cloud"
     enter_local_cloud
 
@@ -52,6 +74,7 @@ down() {
         echo "nothing to take down"
         return
     fi
+    [[ -x .venv/bin/odcloud && -x .venv/bin/pulumi ]] || fail "$PWD/.venv is not complete; run make setup, then make down"
     step "pulumi destroy"
     enter_local_cloud
     pulumi cancel --yes --stack "$stack" >/dev/null 2>&1 || true
@@ -70,9 +93,9 @@ down() {
 }
 
 case "${1:-}" in
-up | down) "$1" ;;
-*)
-    echo "usage: tools/demo.sh up|down" >&2
-    exit 2
+up | down)
+    alone
+    "$1"
     ;;
+*) fail "usage: tools/demo.sh up|down" ;;
 esac

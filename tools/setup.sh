@@ -2,6 +2,7 @@
 # Makes .venv with the versions of requirements.lock: with uv where there is one, else with pip.
 # Run by `make setup`; the stamp .venv/.ready is written last, so an interrupted run is simply done again.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/.."
 
 fail() {
@@ -19,6 +20,14 @@ find_python() {
     done
     return 1
 }
+
+# One at a time: what another has made meanwhile is not made again.
+exec 9<requirements.lock
+if ! flock --nonblock 9; then
+    echo "setup: another one is under way in $PWD; waiting for it"
+    flock 9
+    if [[ .venv/.ready -nt requirements.lock && .venv/.ready -nt pyproject.toml && .venv/.ready -nt tools/setup.sh ]]; then exit; fi
+fi
 
 # What is set here is this project's own; a virtual environment that happens to be active is left alone.
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH

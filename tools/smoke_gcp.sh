@@ -3,6 +3,7 @@
 # a stack of its own, a training of 30 steps on a chief, a worker and a parameter server, evaluation, report; then all of it goes again,
 # whatever happened. MAX_COST (US dollars, list prices) ends the training before it costs more; evaluation and bucket are cents.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 
