@@ -35,11 +35,37 @@ def environment(clone: Path) -> dict[str, str]:
     return env | {"PATH": os.pathsep.join([str(tools), *path])}
 
 
-def shell(clone: Path, script: str, timeout: float = 3000) -> str:
+def another_project(clone: Path) -> dict[str, str]:
+    """What a shell may hold for another project, its cloud and its Pulumi account: none of it is for this one."""
+    modules = clone.parent / "another"
+    for name in ("trainer", "infra", "yaml"):
+        (modules / name).mkdir(parents=True, exist_ok=True)
+        (modules / name / "__init__.py").write_text("raise SystemExit('another project')\n")
+    nowhere = "http://127.0.0.1:9/"
+    return {
+        "PYTHONPATH": str(modules),
+        "VIRTUAL_ENV": str(modules),
+        "CDPATH": str(clone.parent),  # which has a folder tools, too
+        "CLOUDSDK_CORE_PROJECT": "another-project",
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": nowhere,
+        "GOOGLE_APPLICATION_CREDENTIALS": str(modules / "key.json"),
+        "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT": "deployer@another-project.iam.gserviceaccount.com",
+        "ODCLOUD_HOME": str(modules / "home"),
+        "ODCLOUD_WORKERS": "7",
+        "PULUMI_ACCESS_TOKEN": "pul-0",
+        "PULUMI_BACKEND_URL": nowhere,
+        "PULUMI_CONFIG_PASSPHRASE": "another",
+        "PULUMI_HOME": str(modules / "pulumi"),
+        "PULUMI_PYTHON_CMD": str(modules / "python"),
+        "PULUMI_STACK": "production",
+    }
+
+
+def shell(clone: Path, script: str, timeout: float = 3000, **variables: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=clone,
-        env=environment(clone),
+        env=environment(clone) | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -55,7 +81,7 @@ def interrupted_demo(clone: Path, said: str) -> str:
     demo = subprocess.Popen(
         ["make", "demo"],
         cwd=clone,
-        env=environment(clone),
+        env=environment(clone) | another_project(clone),
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -148,8 +174,9 @@ def test_demo_trains_a_real_detector(clone: Path) -> None:
     # The worst moment of the set-up: Pulumi has made some things and not others.
     interrupted_demo(clone, "gcp:storage:Bucket bucket created")
 
-    out = shell(clone, "make demo")
+    out = shell(clone, "make demo", **another_project(clone))
     assert "AP50" in out
+    assert not any((clone.parent / "another" / name).exists() for name in ("home", "pulumi"))
     (report,) = (clone / "report").glob("*/report.html")
     assert report.stat().st_size > 100_000
     for picture in ("curves.png", "detections.png"):
@@ -192,11 +219,12 @@ def test_killed_replicas_come_back_and_training_goes_on(clone: Path) -> None:
 def test_demo_again_at_once_and_down(clone: Path) -> None:
     """The stack is there already; a demo interrupted in training goes on with the same run; `make down` leaves nothing."""
     short_training(clone)
-    assert "odcloud jobs cancel" in interrupted_demo(clone, "Job is running")
+    told = interrupted_demo(clone, "Job is running")
+    assert "odcloud jobs cancel" in told and "make demo goes on where it was" in told
     run = (clone / ".odcloud/demo-run").read_text().strip()
     assert run in shell(clone, "make demo")
 
-    out = shell(clone, "make down")
+    out = shell(clone, "make down", **another_project(clone))
     assert "destroy" in out
     assert not (clone / ".odcloud").exists()
     wait_until(lambda: not processes_of(clone), 60)  # those that are ending just now
