@@ -27,7 +27,7 @@ class Api:
         base = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}") or default
         self.root = f"{base.rstrip('/')}/{path}".rstrip("/")
         self.session = requests.Session()
-        self.session.headers["Authorization"] = f"Bearer {access_token()}"
+        self.session.headers.update(signature())
 
     def call(self, verb: str, path: str, **params: str) -> tuple[int, dict[str, Any]]:
         """One request; its status and JSON.
@@ -70,25 +70,32 @@ def message(status: int, body: Mapping[str, Any]) -> str:
     return f"{status} {error.get('message', '')}" if isinstance(error, dict) else str(status)
 
 
-def access_token() -> str:
-    """The environment's token, else one from Application Default Credentials.
+def signature() -> dict[str, str]:
+    """The headers that say who calls, by the environment's token or else Application Default Credentials, and on whose quota.
 
     Raises:
         RestError: neither.
     """
+    project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT")
     token = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")
     if token:
-        return token
+        return _signature(token, project)
     import google.auth
     import google.auth.exceptions
     import google.auth.transport.requests
 
     try:
         credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        credentials.refresh(google.auth.transport.requests.Request())
+        if not credentials.valid:
+            credentials.refresh(google.auth.transport.requests.Request())
     except google.auth.exceptions.GoogleAuthError as error:
         raise RestError(
             f"no credentials for Google Cloud ({str(error).splitlines()[0]}). Run `gcloud auth "
             'application-default login`, or on the local cloud `eval "$(odcloud local env)"`.'
         ) from None
-    return str(credentials.token)
+    return _signature(str(credentials.token), project or getattr(credentials, "quota_project_id", None))
+
+
+def _signature(token: str, project: str | None) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {token}"}
+    return {**headers, "X-Goog-User-Project": project} if project else headers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import usable
+from infra import rest, usable
 from infra.rest import RestError
 from infra.services import SERVICES
 
@@ -75,6 +77,20 @@ def test_one_that_was_off_must_answer_three_times_in_a_row(asked: Any) -> None:
     assert order == ["storage"] * 7 + ["iam"]
     assert said == ["storage.googleapis.com is switched on, but not usable yet: waiting"]
     assert len(pauses) == 6
+
+
+def test_calls_count_against_the_credentials_quota_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "given")
+    monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT", raising=False)
+    assert rest.signature() == {"Authorization": "Bearer given"}
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "kites")
+    assert rest.signature() == {"Authorization": "Bearer given", "X-Goog-User-Project": "kites"}
+    monkeypatch.delenv("GOOGLE_OAUTH_ACCESS_TOKEN")
+    monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT")
+    user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r", "token": "user's"}
+    (tmp_path / "adc.json").write_text(json.dumps({**user, "expiry": "2999-01-01T00:00:00Z", "quota_project_id": "balloons"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
+    assert rest.signature() == {"Authorization": "Bearer user's", "X-Goog-User-Project": "balloons"}
 
 
 def test_not_for_ever(asked: Any) -> None:
