@@ -188,9 +188,7 @@ def _quotas(error: Mapping[str, Any], message: str) -> list[str]:
 def _disabled(method: str, info: Mapping[str, str], project: str) -> Explanation:
     service = info.get("service") or f"{method.partition('.')[0]}.googleapis.com"
     at = f" --project {project}" if project else ""
-    return Explanation(
-        Kind.API, f"`pulumi up` enables it, or `gcloud services enable {service}{at}`; it takes some minutes until that counts"
-    )
+    return Explanation(Kind.API, f"`gcloud services enable {service}{at}` enables it; it takes some minutes until that counts")
 
 
 def _forbidden(method: str, message: str, info: Mapping[str, str], project: str, url: str) -> Explanation:

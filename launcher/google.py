@@ -113,7 +113,9 @@ class GoogleError(Exception):
         if self.status is None:
             source = override_name(self.service)
             where = f" (that address is ${source})" if os.environ.get(source) else ""
-            return f"cannot reach {host}{where}: {self.message}; check that it is up (the local cloud: odcloud local status)"
+            up = "that it is up (the local cloud: odcloud local status)"
+            check = "the network" if host.endswith(".googleapis.com") else up
+            return f"cannot reach {host}{where}: {self.message}; check {check}"
         advice = self.explanation.advice
         return f"{host} answered {self.status} {self.reason} to {self.method}: {self.message}{advice and '; ' + advice}"
 

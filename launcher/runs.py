@@ -40,7 +40,7 @@ def new_id() -> str:
 def check_id(run: str) -> str:
     """`run`, if it can be a label, a folder and a display name. Raises UserError."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", run) or run.isdigit():
-        raise UserError(f"--run {run!r}: a run id is a letter and at most 62 lower-case letters, digits, _ and - after it")
+        raise UserError(f"--run {run!r}: a run id is at most 63 lower-case letters, digits, _ and -, the first a letter")
     return run
 
 

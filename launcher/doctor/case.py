@@ -45,9 +45,9 @@ def error(text: str, fix: str) -> Finding:
     return Finding(ERROR, text, fix)
 
 
-def skipped(reason: str) -> Finding:
-    """Nobody knows, for this reason."""
-    return Finding(SKIPPED, reason)
+def skipped(reason: str, fix: str | None = None) -> Finding:
+    """Nobody knows, for this reason; `fix` is what would let one know."""
+    return Finding(SKIPPED, reason, fix)
 
 
 @dataclass(frozen=True)

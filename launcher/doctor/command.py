@@ -89,7 +89,7 @@ def carried_out(check: Check, case: Case) -> Finding:
     except GoogleError as failure:
         if failure.status is None:
             return skipped(f"cannot reach {'/'.join(failure.url.split('/')[:3])}: {failure.message}")
-        return skipped(f"{failure.status} {failure.reason}: {failure.message}")
+        return skipped(f"{failure.status} {failure.reason}: {failure.message}", failure.explanation.advice or None)
     except UserError as failure:
         return skipped(str(failure))
 

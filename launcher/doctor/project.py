@@ -6,6 +6,7 @@ import os
 
 from launcher.doctor.case import Case, Finding, error, ok, skipped
 from launcher.errors import UserError
+from launcher.explain import Kind
 from launcher.google import GoogleError
 
 SIGN_IN = "gcloud auth application-default login"
@@ -23,6 +24,8 @@ def credentials(case: Case) -> Finding:
         if failure.status == 401:
             local = "" if source.startswith("App") else ' (for the local cloud: eval "$(odcloud local env)")'
             return error(f"{source}: {failure.message}", SIGN_IN + local)
+        if failure.status is not None and failure.explanation.kind is Kind.CREDENTIALS:  # without a quota project
+            return error(f"{source}: {failure.message}", failure.explanation.advice)
         if failure.status is None:
             host = "/".join(failure.url.split("/")[:3])
             return error(f"nobody could be asked: cannot reach {host}: {failure.message}", REACH)
@@ -35,7 +38,7 @@ def project(case: Case) -> Finding:
     try:
         found = case.session.google.call("cloudresourcemanager.projects.get", projectId=name)
     except GoogleError as failure:
-        if failure.status in (403, 404) and failure.reason != "SERVICE_DISABLED":
+        if failure.status in (403, 404) and failure.explanation.kind is not Kind.API:
             return error(f"{name}: {failure.message}", "pulumi config set gcp:project PROJECT && pulumi up")
         raise
     state = found.get("lifecycleState", "ACTIVE")

@@ -201,6 +201,22 @@ def test_a_check(
     assert bool(found.fix) == (state in ("error", "warning"))
 
 
+def test_what_cannot_be_asked_says_what_would_help(case: Callable[..., Case]) -> None:
+    """The resource manager's API is off, which says nothing of the project."""
+    made = case({PROJECT: refusal(403, "Cloud Resource Manager API has not been used in project odcloud-local before.")})
+    found = command.carried_out(project.project, made)
+    assert found.state == "skipped"
+    assert str(found.fix).startswith("`gcloud services enable cloudresourcemanager.googleapis.com --project odcloud-local`")
+
+
+def test_credentials_without_a_quota_project(case: Callable[..., Case]) -> None:
+    found = project.credentials(
+        case({PROJECT: refusal(403, "The … API requires a quota project, which is not set by default.")})
+    )
+    assert found.state == "error"
+    assert "gcloud auth application-default set-quota-project odcloud-local" in str(found.fix)
+
+
 def metric(name: str, *buckets: dict[str, Any]) -> dict[str, Any]:
     return {"metric": quota.PREFIX + name, "consumerQuotaLimits": [{"quotaBuckets": list(buckets)}]}
 

@@ -263,7 +263,10 @@ def test_nobody_answers_and_a_wrong_token(stage: Stage) -> None:
         (["trian"], "No such command 'trian'"),
         (["train", "--config", "none.yaml"], "none.yaml: no such job file"),
         (["train", "--config", "wrong.yaml"], "wrong.yaml:2: trainingInput.masterType: unknown machine type 'standrad'"),
-        (["train", "--config", "job.yaml", "--run", "Not A Run"], "--run 'Not A Run': a run id is a letter and"),
+        (
+            ["train", "--config", "job.yaml", "--run", "Not A Run"],
+            "--run 'Not A Run': a run id is at most 63 lower-case letters",
+        ),
         (["eval", "--run", "none"], "gs://stage/train/none holds no checkpoint to evaluate"),
         (["report", "--run", "none"], "run none has left nothing to report on"),
         (["jobs", "show", "none"], "no job has the number, run id or name 'none'"),

@@ -232,7 +232,7 @@ DOWN = error(503, "UNAVAILABLE", "The service is currently unavailable.")
             DISABLED,
             JOBS,
             Kind.API,
-            ("`pulumi up` enables it", "gcloud services enable aiplatform.googleapis.com --project kites"),
+            ("`gcloud services enable aiplatform.googleapis.com --project kites` enables it",),
         ),
         (403, BILLING, JOBS, Kind.BILLING, ("https://console.cloud.google.com/billing/linkedaccount?project=kites",)),
         (403, ABSENT_BILLING, OBJECTS, Kind.BILLING, ("https://console.cloud.google.com/billing/linkedaccount",)),
