@@ -1,20 +1,23 @@
-"""Where training stands in its data, kept in the checkpoint: a resumed run sees what an uninterrupted one would have seen.
+"""Where training stands in its data and its random draws, kept in the checkpoint for a run that goes on.
 
-It is the state of tf.data's iterator: the open files' places, the records that wait in the shuffle buffer, the batches made
-ahead. tf.data keeps it for one process with one device only. What random augmentation draws is no part of it.
+It is the state of tf.data's iterator (the open files' places, the records that wait in the shuffle buffer, the batches made
+ahead, what random augmentation will draw), and that of the draws of the training step itself (Faster R-CNN samples its boxes).
+tf.data keeps it for one process with one device only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from trainer import draws
 from trainer.data import tfrecord
 from trainer.progress import log
 
@@ -22,7 +25,7 @@ from trainer.progress import log
 _MOST_BYTES = 200_000_000
 _BATCHES_AHEAD = 4  # about
 _SAMPLE = 20  # records whose size stands for all
-_ITERATOR, _SOURCE = "data", "data_source"
+_ITERATOR, _SOURCE, _RANDOM = "data", "data_source", "random"
 
 
 class Position:
@@ -31,8 +34,11 @@ class Position:
     def __init__(self, batches: Any, data: Any) -> None:
         """batches: the iterator that training draws from; data: Model Garden's DataConfig that it was made of."""
         self.parts: dict[str, Any] = {}
+        self._generator = None
         if not isinstance(batches, tf.data.Iterator):
             return
+        self._generator = tf.random.Generator.from_non_deterministic_state()
+        self.parts[_RANDOM] = self._generator
         described = data.as_dict()
         files = _files(described["input_path"])
         size = _buffer_bytes(files, data.shuffle_buffer_size) + _BATCHES_AHEAD * _batch_bytes(batches)
@@ -46,13 +52,19 @@ class Position:
             [tf.version.VERSION, described, [tf.io.gfile.stat(path).length for path in files]], sort_keys=True, default=str
         )
         self._source = hashlib.sha256(source.encode()).hexdigest()
-        self.parts = {_ITERATOR: batches, _SOURCE: tf.Variable(self._source, trainable=False)}
+        self.parts |= {_ITERATOR: batches, _SOURCE: tf.Variable(self._source, trainable=False)}
+
+    def kept_draws(self) -> contextlib.AbstractContextManager[None]:
+        """Within it a training step is to be made, so that its random draws are part of the state, if there is one."""
+        return draws.kept_by(self._generator) if self._generator else contextlib.nullcontext()
 
     def restore(self, checkpoint: str) -> bool:
         """Goes to where the checkpoint's run was; False where it does not say, or speaks of other data."""
+        if self._generator:
+            tf.train.Checkpoint(**{_RANDOM: self._generator}).read(checkpoint).expect_partial()
         key = f"{_SOURCE}/.ATTRIBUTES/VARIABLE_VALUE"
         reader = tf.train.load_checkpoint(checkpoint)
-        if not self.parts or not reader.has_tensor(key) or reader.get_tensor(key).decode() != self._source:
+        if _ITERATOR not in self.parts or not reader.has_tensor(key) or reader.get_tensor(key).decode() != self._source:
             return False
         try:
             tf.train.Checkpoint(**{_ITERATOR: self.parts[_ITERATOR]}).read(checkpoint).expect_partial()
@@ -61,11 +73,13 @@ class Position:
         return True
 
 
-def keepable(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same data, with an iterator whose state may be kept although augmentation is random."""
+def keepable(build: Callable[[], tf.data.Dataset]) -> tf.data.Dataset:
+    """The dataset that `build` gives, with iterators whose state may be kept, the state of what it draws at random included."""
     options = tf.data.Options()
+    # Its operations have states of their own all the same: the variables of one element, which are gone with it.
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    return dataset.with_options(options)
+    with draws.kept_by_iterators():
+        return build().with_options(options)
 
 
 def _files(paths: Any) -> list[str]:

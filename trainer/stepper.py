@@ -40,7 +40,7 @@ class Stepper(Protocol):
     """Runs training steps."""
 
     window: int  # how many steps to keep under way
-    position: position.Position  # in the training data
+    position: position.Position  # in the training data and in random draws
 
     def schedule(self, wish: Wish) -> Pending:
         """Starts a step."""
@@ -62,12 +62,13 @@ class SyncStepper:
                 f"train_config.batch_size {data.global_batch_size} cannot be divided among {replicas} replicas, which train "
                 f"synchronously; make it a multiple of {replicas}"
             )
-        build_inputs = tracing.plainly(lambda context: position.keepable(task.build_inputs(data, context)))
+        build_inputs = tracing.plainly(lambda context: position.keepable(lambda: task.build_inputs(data, context)))
         self._batches = iter(strategy.distribute_datasets_from_function(build_inputs))
         self.position = position.Position(self._batches, data)
 
         def replica_step(inputs: Any, wish: Any) -> Any:
-            loss = task.train_step(inputs, model=model, optimizer=optimizer)[task.loss]
+            with self.position.kept_draws():
+                loss = task.train_step(inputs, model=model, optimizer=optimizer)[task.loss]
             return tf.concat([tf.reshape(tf.cast(loss, tf.float32) / replicas, [1]), wish], 0)
 
         def step(batches: Any, wish: Any) -> Any:
