@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from localcloud.jobs.machines import DEFAULT_DISK_GIB
 from localcloud.prices import table
 
-_DEFAULT_DISK = ("pd-ssd", 100)  # Vertex AI's boot disk where the job names none: type, GiB
+_DEFAULT_DISK = "pd-ssd"  # Vertex AI's boot disk where the job names none
 _MONTH = 730.0  # hours
 
 
@@ -38,8 +39,8 @@ def _pool(pool: Mapping[str, Any]) -> float:
     price = cores * family["core"] + memory * family["memory"]
     if kind := machine.get("acceleratorType"):
         price += int(machine.get("acceleratorCount", 1)) * known["accelerators"][kind]
-    disk_kind = disk.get("bootDiskType", _DEFAULT_DISK[0])
-    price += int(disk.get("bootDiskSizeGb", _DEFAULT_DISK[1])) * known["disks"][disk_kind] / _MONTH
+    disk_kind = disk.get("bootDiskType", _DEFAULT_DISK)
+    price += int(disk.get("bootDiskSizeGb", DEFAULT_DISK_GIB)) * known["disks"][disk_kind] / _MONTH
     return count * float(price)
 
 

@@ -114,11 +114,12 @@ class ActiveJob:
         if self._left_in is not None:
             state, self._left_in = self._left_in, None
             self._resume(state)
+        if self._preparation is not None and self._ending is None:
+            self._prepared(self._preparation)  # replicas that another server had started are looked at afterwards
+            return
         self._watch()
         if self._ending is not None:
             self._shut_down(self._ending)
-        elif self._preparation is not None:
-            self._prepared(self._preparation)
         elif not self._rows:
             self._prepare()
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,24 @@ def test_another_server_goes_on_with_what_the_one_before_it_had_decided(queue: Q
     go_on.touch()
     for number in (taken, whole):
         queue.until(number, states.SUCCEEDED)
+
+
+def test_a_replica_ends_while_another_server_installs_the_packages(queue: Queue) -> None:
+    """The first server was killed between the starts of two replicas, so that the second has no interpreter yet."""
+    queue.runner.start()
+    number = queue.submit(1, 1, restartJobOnWorkerRestart=True)
+    until(lambda: queue.said(number).count("GPUs None") == 2)
+    queue.abandon()
+    for row in store.replicas(queue.cloud.db, number):
+        os.killpg(row.pid or 0, signal.SIGKILL)
+    queue.cloud.db.execute("UPDATE custom_jobs SET state = ? WHERE number = ?", (states.PENDING, number))
+    unstarted = "UPDATE job_replicas SET state = 'PENDING', pid = NULL, python = NULL WHERE job = ? AND pool = 1"
+    queue.cloud.db.execute(unstarted, (number,))
+    queue.runner = queue.new_runner()
+    queue.runner.start()
+    until(lambda: "Job is restarted as a whole (1 of 3)." in queue.said(number))
+    until(lambda: queue.said(number).count("GPUs None") >= 4 or queue.state(number) == states.FAILED)
+    queue.release(number)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
