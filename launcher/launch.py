@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,28 +52,29 @@ def train(
     file, local = packages.staged(session, file)
     resolved = resolve.training(session.outputs, file, run or runs.new_id())
     only_shown = dry_run or explain
-    rate: list[str] = []
+    notes = list(file.notes)
     if scale_lr or not only_shown:  # what is only shown needs no bucket
         file, rate = learning_rate.held(session, file, resolved.pipeline_config, scale_lr, send=not only_shown)
+        notes += rate
     for warning in file.warnings:
         say(f"warning: {warning}")
-    if explain:
-        return _print_rows(resolve.training(session.outputs, file, resolved.job.run).rows, form)
-    limit = None
     if max_cost is not None:
         from launcher import quote
 
-        limit, told = quote.limited(session.google, resolve.training(session.outputs, file, resolved.job.run).job, max_cost)
+        file, told = quote.held(session, file, resolved.job, max_cost, fallback)
         for note in told:
             say(note)
+    if only_shown:
+        for note in notes:
+            say(f"note: {note}")
+        resolved = resolve.training(session.outputs, file, resolved.job.run)
+        return _print_rows(resolved.rows, form) if explain else _print_request(resolved.job)
 
     def job_of(chosen: str) -> TrainingJob:
-        return _limited(resolve.training(session.outputs, file, chosen).job, limit)
+        return resolve.training(session.outputs, file, chosen).job
 
-    if dry_run:
-        return _print_request(job_of(resolved.job.run))
     _upload(session, local)
-    notes = [f"note: {note}" for note in (*file.notes, *rate)]
+    notes = [f"note: {note}" for note in notes]
     regions = list(dict.fromkeys((session.google.region, *fallback)))
     while True:
         here, others = session.in_region(regions[0]), regions[1:]
@@ -83,7 +83,7 @@ def train(
         else:
             launched = runs.launch_new(here, job_of, say, regions=others, notes=notes)
         notes = []
-        if limit and launched.adopted:
+        if max_cost is not None and launched.adopted:
             say("warning: --max-cost is for new jobs; this one was there already, and its own timeout stands")
         job, region = launched.job, vertex.region(launched.job)
         run = vertex.run(job)
@@ -106,11 +106,6 @@ def _stockout(job: Mapping[str, Any]) -> bool:
     from launcher.explain import ELSEWHERE, explain_job
 
     return "startTime" not in job and explain_job(job.get("error") or {}).kind in ELSEWHERE
-
-
-def _limited(job: TrainingJob, timeout: str | None) -> TrainingJob:
-    """The job with a timeout in the place of its own, if one is given."""
-    return replace(job, scheduling=replace(job.scheduling, timeout=timeout)) if timeout else job
 
 
 def evaluate(

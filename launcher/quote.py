@@ -6,17 +6,19 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher import cost, prices, vertex
 from launcher.errors import UserError
-from launcher.google import Google
-from launcher.job import EvaluationJob, TrainingJob
-from launcher.session import attach
+from launcher.job import TrainingJob
+from launcher.session import Session, attach
 from launcher.stack import Question
+
+if TYPE_CHECKING:
+    from launcher.jobfile import JobFile
 
 
 def quote(config: Path, hours: float | None, stack: str | None, form: str, flags: Mapping[str, Any]) -> int:
@@ -67,21 +69,32 @@ def _notes(found: cost.Estimate, known: prices.Prices, reason: str | None, regio
     if reason:
         notes.append(reason)
     if known.region != region:
-        notes.append(f"warning: the stack is in {region}, where prices differ from those of {known.region}")
+        notes.append(f"warning: these are not the prices of {region}, which differ")
     if found.upper_bound:
         notes.append("Spot and flex-start prices are not known here: the full price is counted, which they do not exceed")
     return notes
 
 
-def limited(google: Google, job: TrainingJob | EvaluationJob, most: float) -> tuple[str, list[str]]:
-    """The timeout within which a job costs at most `most` dollars, and what to tell the user of it. Raises UserError."""
+def held(session: Session, file: JobFile, job: TrainingJob, most: float, fallback: Sequence[str]) -> tuple[JobFile, list[str]]:
+    """The job file with the timeout within which its job costs at most `most` dollars, and what to say about it.
+
+    `fallback`: regions beside the session's in which the job may come to run; the dearest counts. Raises UserError.
+    """
     body = vertex.custom_job(job)
-    known, reason = prices.best(google, _today())
-    found = cost.estimate(body, known)
-    timeout = cost.timeout_within(body, most, found.hourly)
+    priced = []
+    for region in (session.google.region, *fallback):
+        known, reason = prices.best(session.in_region(region).google, _today())
+        found = cost.estimate(body, known)
+        priced.append((found.hourly, _notes(found, known, reason, region)))
+    hourly, notes = max(priced, key=lambda one: one[0])
+    timeout = cost.timeout_within(body, most, hourly)
     seconds = float(timeout.removesuffix("s"))
-    told = f"the job ends after {timeout} at the latest: {cost.dollars(found.hourly * seconds / 3600)} of {cost.dollars(most)}"
-    return timeout, [told, *_notes(found, known, reason, google.region)]
+    told = f"the job ends after {timeout} at the latest: {cost.dollars(hourly * seconds / 3600)} of {cost.dollars(most)}"
+    if cost.timeout(body) is None:
+        scheduling = file.job.scheduling.model_copy(update={"timeout": timeout})
+        places = {**file.places, ("scheduling", "timeout"): "--max-cost"}
+        file = dataclasses.replace(file, job=file.job.model_copy(update={"scheduling": scheduling}), places=places)
+    return file, [told, *notes]
 
 
 def _today() -> str:

@@ -79,6 +79,8 @@ def test_a_cost_that_is_capped(stage: Stage) -> None:
     assert seconds == pytest.approx(2 / hourly * 3600, abs=1)
     assert f"the job ends after {seconds}s at the latest" in capped.stderr
     assert "before it can get anywhere" in stage.run(*command, "0.01").stderr
+    explained = succeed(stage, "train", "--config", "job.yaml", "--explain", "--max-cost", "2")
+    assert {"name": "scheduling.timeout", "value": f"{seconds}s", "source": "flag --max-cost"} in explained
     stage.behave(steps=1)
     told = succeed(stage, "train", "--config", "job.yaml", "--run", "capped", "--max-cost", "2")
     record = json.loads((stage.folder / f".odcloud/buckets/{BUCKET}/runs/capped/train-1.json").read_text())

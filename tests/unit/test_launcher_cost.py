@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_launcher_vertex import OUTPUTS, RUN
 
-from launcher import cost, machines, prices
+from launcher import cost, jobfile, machines, prices, quote, resolve, vertex
 from launcher.errors import UserError
+from launcher.session import attach
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,6 +169,24 @@ def test_the_catalogue_is_read() -> None:
     spot = cost.estimate(job, found)
     assert not spot.upper_bound
     assert spot.hourly == pytest.approx(2 * (4 * 0.01 + 15 * 0.001 + 0.2 + 100 * 0.2 / 730) * 1.15)
+
+
+def test_the_dearest_region_that_a_job_may_run_in_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = jobfile.parse("workerPools: [{role: chief, machineType: n1-standard-4}]\n", "job.yaml")
+    job = resolve.training(OUTPUTS, file, RUN).job
+    cheap = prices.listed()
+    dear = dataclasses.replace(cheap, region="europe-west6", families={key: 2 * one for key, one in cheap.families.items()})
+    monkeypatch.setattr(prices, "best", lambda google, today: (dear if google.region == dear.region else cheap, None))
+    session = attach(OUTPUTS)
+    alone, told = quote.held(session, file, job, 2.0, [])
+    assert alone.places["scheduling", "timeout"] == "--max-cost"
+    assert f"the job ends after {alone.job.scheduling.timeout} at the latest: $2.00 of $2.00" in told
+    hourly = cost.estimate(vertex.custom_job(job), dear).hourly
+    held, told = quote.held(session, file, job, 2.0, ["us-east1", "europe-west6"])
+    assert held.job.scheduling.timeout == f"{math.floor(2 / hourly * 3600)}s" != alone.job.scheduling.timeout
+    assert any("europe-west6" in line for line in told)
+    own = jobfile.parse("scheduling: {timeout: 700s}\n", "job.yaml")
+    assert quote.held(session, own, resolve.training(OUTPUTS, own, RUN).job, 2.0, [])[0] == own
 
 
 def test_a_sum_becomes_a_timeout() -> None:
