@@ -113,12 +113,12 @@ def test_a_default_written_out_means_nothing_new(text: str) -> None:
         (
             "ssd_mobilenet_v2_fpn_keras",
             "ssd_inception_v2",
-            '.type "ssd_inception_v2" is not supported; supported: ssd_mobilenet_v1, ',
+            '.type "ssd_inception_v2" is not supported: Model Garden has no such SSD; supported: ssd_mobilenet_v1, ',
         ),
         (
             "ssd_mobilenet_v2_fpn_keras",
             "ssd_efficientnet-b8_bifpn_keras",
-            '"ssd_efficientnet-b8_bifpn_keras" is not supported; supported: ssd_mobilenet_v1, ',
+            '"ssd_efficientnet-b8_bifpn_keras" is not supported: Model Garden has no such SSD; supported: ssd_mobilenet_v1, ',
         ),
         (
             "coco_detection_metrics",

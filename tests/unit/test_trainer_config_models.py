@@ -144,12 +144,47 @@ def test_backbones(kind: str, model: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("faster_rcnn_inception_v2", "faster_rcnn_resnet50, faster_rcnn_resnet101"), ("faster_rcnn_nas", "is not supported")],
+    [
+        (
+            "faster_rcnn_inception_v2",
+            "Model Garden has no such Faster R-CNN; supported: faster_rcnn_resnet50, faster_rcnn_resnet",
+        ),
+        ("faster_rcnn_nas", "is not supported"),
+    ],
 )
 def test_other_extractors_are_refused_with_those_that_are_supported(kind: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         parse(RCNN.replace("faster_rcnn_resnet101", kind))
+    # And nothing else, of fields that go with such an extractor.
     assert str(error.value).startswith('p.config: line 4: model.faster_rcnn.feature_extractor.type "' + kind)
+
+
+def test_an_r_fcn_is_refused_for_what_it_is() -> None:
+    written = RCNN.replace("mask_rcnn_box_predictor", "rfcn_box_predictor").replace("initial_crop_size: 14", "")
+    with pytest.raises(InputError, match=r"rfcn_box_predictor is not supported: Model Garden has no R-FCN$"):
+        parse(written)
+
+
+def test_fields_that_only_the_first_releases_had() -> None:
+    trained = SSD.replace('"ssd_mobilenet_v1"', '"ssd_mobilenet_v1" batch_norm_trainable: %s')
+    assert parse(trained % "true").task == parse(SSD).task
+    with pytest.raises(InputError, match="batch_norm_trainable false is not supported"):
+        parse(trained % "false")
+    frozen = parse((trained % "false").replace('"ssd_mobilenet_v1"', '"ssd_resnet50_v1_fpn" fpn { min_level: 3 max_level: 6 }'))
+    assert frozen.task["model"]["backbone"]["resnet"]["bn_trainable"] is False
+    stages = RCNN.replace("faster_rcnn {", "faster_rcnn { first_stage_only: %s", 1)
+    assert parse(stages % "false").task == parse(RCNN).task
+    with pytest.raises(InputError, match="first_stage_only true is not supported"):
+        parse(stages % "true")
+    old = "eval_interval_secs: 60 save_graph: true metrics_set: 'coco_metrics'"
+    found = experiment.parse(SSD + (REST % "").replace("eval_config {", f"eval_config {{ {old}"), "p.config")
+    assert approximated(found)["eval_interval_secs"].startswith("with --continuous")
+
+
+def test_of_two_sizes_that_are_as_near_the_larger_is_taken() -> None:
+    pyramid = '"ssd_mobilenet_v2_fpn_keras" fpn { min_level: 3 max_level: 7 }'
+    found = parse(SSD.replace('"ssd_mobilenet_v1"', pyramid).replace("300", "320"))
+    assert found.task["model"]["input_size"] == [384, 384, 3]
 
 
 CROP = "random_crop_image { min_object_covered: 0.5 random_coef: 0.25 min_area: 0.2 }"

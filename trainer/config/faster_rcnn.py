@@ -19,6 +19,7 @@ _SUPPORTED = "faster_rcnn_resnet50, faster_rcnn_resnet101, faster_rcnn_resnet152
 def read(rcnn: Section) -> ModelSettings:
     """The whole section; what differs from Model Garden is approximated or a problem."""
     rcnn.only("number_of_stages", 2, "proposals are classified in a second stage")
+    rcnn.only("first_stage_only", False, "proposals are classified in a second stage")
     classes = layers.classes(rcnn)
     side = max(layers.fixed_size(rcnn.required_section("image_resizer"), 2 ** _LEVELS[1]))
     if rcnn.section("image_resizer").has("fixed_shape_resizer"):
@@ -30,6 +31,7 @@ def read(rcnn: Section) -> ModelSettings:
         rcnn.section("first_stage_box_predictor_conv_hyperparams"), "random_normal_initializer", {"mean": 0.0, "stddev": 0.01},
         "kernels start around 0, with a deviation of 0.01",
     )  # fmt: skip
+    head = _box_head(rcnn.required_section("second_stage_box_predictor"))
     generator = _post_processing(rcnn.required_section("second_stage_post_processing"))
     rcnn.without_effect(
         "inplace_batchnorm_update", "use_matmul_crop_and_resize", "use_matmul_gather_in_matcher", "clip_anchors_to_image",
@@ -56,8 +58,8 @@ def read(rcnn: Section) -> ModelSettings:
                 "num_sampled_rois": rcnn.positive("second_stage_batch_size"),
                 "foreground_fraction": rcnn.positive("second_stage_balance_fraction"),
             },
-            "roi_aligner": {"crop_size": _crop_size(rcnn)},
-            "detection_head": _box_head(rcnn.required_section("second_stage_box_predictor")),
+            "roi_aligner": {"crop_size": _crop_size(rcnn)} if head else {},  # refused, a head may need no crop
+            "detection_head": head,
             "detection_generator": generator,
             "norm_activation": first.norm(),
         },
@@ -78,7 +80,10 @@ def _backbone(extractor: Section) -> dict[str, Any]:
     extractor.without_effect("pad_to_multiple", "override_base_feature_extractor_hyperparams", "conv_hyperparams")
     if found is None:
         if kind:
-            extractor.refuse("type", f'"{kind}" is not supported; supported: {_SUPPORTED}')
+            extractor.refuse(
+                "type", f'"{kind}" is not supported: Model Garden has no such Faster R-CNN; supported: {_SUPPORTED}'
+            )
+        extractor.without_effect("first_stage_features_stride")  # of that network
         return {"type": "resnet", "resnet": {"model_id": 50}}
     if "fpn" not in kind:
         extractor.approximate("type", f"with a feature pyramid of the levels {_LEVELS[0]} to {_LEVELS[1]}, not one feature map")
@@ -136,6 +141,9 @@ def _crop_size(rcnn: Section) -> int:
 
 
 def _box_head(predictor: Section) -> dict[str, Any]:
+    if predictor.has("rfcn_box_predictor"):
+        predictor.refuse("rfcn_box_predictor", "is not supported: Model Garden has no R-FCN")
+        return {}
     _, option = predictor.choice("box_predictor_oneof", ["mask_rcnn_box_predictor"])
     if option is None:
         return {}

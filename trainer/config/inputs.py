@@ -9,9 +9,9 @@ from typing import Any
 
 from trainer.config.section import Section
 
-COCO_METRICS = "coco_detection_metrics"
-VOC_METRICS = ("pascal_voc_detection_metrics", "pascal_voc_metrics")
-"""The Object Detection API's name for them, and that of its first release."""
+# The Object Detection API's name for them, and that of its first release.
+_COCO_METRICS = ("coco_detection_metrics", "coco_metrics")
+_VOC_METRICS = ("pascal_voc_detection_metrics", "pascal_voc_metrics")
 _TAKEN = ("best",)  # folders that an evaluation has anyway
 
 
@@ -66,15 +66,15 @@ def read_evaluation(section: Section) -> Reader:
 
 def read_further(sections: Sequence[Section]) -> tuple[Reader, ...]:
     """The eval_input_readers after the first, each with a name of its own, which a folder can have."""
-    found: list[Reader] = []
+    found: dict[str, Reader] = {}
     for number, section in enumerate(sections, start=2):
         name = section.value("name") or f"reader{number}"
-        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name) or name in [*_TAKEN, *(reader.name for reader in found)]:
+        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name) or name in _TAKEN or name in found:
             section.refuse(
                 "name", f'"{name}" must be a name of its own of letters, digits, ".", "-" and "_": results go to a folder'
             )
-        found.append(replace(read_evaluation(section), name=name))
-    return tuple(found)
+        found[name] = replace(read_evaluation(section), name=name)
+    return tuple(found.values())
 
 
 def _read(section: Section) -> Reader:
@@ -110,21 +110,24 @@ def read_eval_config(section: Section) -> EvalSettings:
     """eval_config"""
     metrics = tuple(section.value("metrics_set"))
     for metric in metrics:
-        if metric not in (COCO_METRICS, *VOC_METRICS):
-            supported = ", ".join((COCO_METRICS, *VOC_METRICS))
+        if metric not in (*_COCO_METRICS, *_VOC_METRICS):
+            supported = ", ".join((*_COCO_METRICS, *_VOC_METRICS))
             section.refuse("metrics_set", f'"{metric}" is not supported; supported: {supported}')
     if section.has("max_evals"):
         section.nearly("max_evals", 1, "the last checkpoint is evaluated once, or with --continuous each one")
+    if section.has("eval_interval_secs"):
+        section.approximate("eval_interval_secs", "with --continuous each checkpoint is evaluated when it is there")
     # Scores per class are always computed, and the sheet of drawings always shows scores, labels and true boxes.
     section.without_effect(
-        "include_metrics_per_category", "all_metrics_per_category", "visualize_groundtruth_boxes", "retain_original_images"
-    )
+        "include_metrics_per_category", "all_metrics_per_category", "visualize_groundtruth_boxes", "retain_original_images",
+        "save_graph", "eval_master",
+    )  # fmt: skip
     return EvalSettings(
         batch_size=section.positive("batch_size"),
         examples=section.positive("num_examples") if section.has("num_examples") else None,
         drawn=section.value("num_visualizations"),
         drawn_boxes=section.positive("max_num_boxes_to_visualize"),
         drawn_score=section.value("min_score_threshold"),
-        voc=any(metric in VOC_METRICS for metric in metrics),
+        voc=any(metric in _VOC_METRICS for metric in metrics),
         averaged=section.value("use_moving_averages"),
     )

@@ -105,7 +105,7 @@ def fixed_size(resizer: Section, stride: int) -> tuple[int, int]:
     sizes = []
     for name in ("height", "width"):
         size = option.positive(name)
-        sizes.append(max(stride, round(size / stride) * stride))
+        sizes.append(_nearest(size, stride))
         if size % stride:
             option.approximate(name, f"{sizes[-1]}, a multiple of {stride}, the stride of the pyramid's coarsest level")
     return sizes[0], sizes[1]
@@ -114,13 +114,18 @@ def fixed_size(resizer: Section, stride: int) -> tuple[int, int]:
 def _square(option: Section, stride: int) -> tuple[int, int]:
     option.without_effect("per_channel_pad_value")
     shortest, longest = option.positive("min_dimension"), option.positive("max_dimension")
-    side = max(stride, round(longest / stride) * stride)
+    side = _nearest(longest, stride)
     done = f"the longer side is scaled to {side} pixels, the shorter one padded to it"
     if longest != shortest or longest % stride:
         option.approximate("min_dimension", done)
     if not option.value("pad_to_max_dimension"):
         option.approximate("pad_to_max_dimension", done)
     return side, side
+
+
+def _nearest(size: int, stride: int) -> int:
+    """The nearest multiple of the stride; of two the larger, which shows more of small objects."""
+    return max(stride, (2 * size + stride) // (2 * stride) * stride)
 
 
 def suppression(section: Section) -> dict[str, Any]:

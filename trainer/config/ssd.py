@@ -79,7 +79,7 @@ def read(ssd: Section) -> ModelSettings:
 
 def _backbone(ssd: Section, extractor: Section) -> dict[str, Any]:
     kind = extractor.required("type")
-    frozen_norm = ssd.value("freeze_batchnorm")
+    frozen_norm = ssd.value("freeze_batchnorm") or not extractor.value("batch_norm_trainable")
     width = extractor.positive("depth_multiplier")
     extractor.nearly("pad_to_multiple", 1, "images have a fixed size")
     extractor.nearly("use_explicit_padding", False, "convolutions pad by themselves")
@@ -90,20 +90,19 @@ def _backbone(ssd: Section, extractor: Section) -> dict[str, Any]:
         if width != 1:
             found["resnet"]["depth_multiplier"] = width
         return found
-    if frozen_norm:
-        ssd.refuse("freeze_batchnorm", "true is not supported but with ResNets: batch normalization is trained")
+    ssd.only("freeze_batchnorm", False, "batch normalization is trained but in ResNets")
+    extractor.only("batch_norm_trainable", True, "batch normalization is trained but in ResNets")
     efficient = _EFFICIENTNET.match(kind)
     if efficient:
         extractor.nearly("depth_multiplier", 1.0, f"the network is as wide as EfficientNet-{efficient[1].upper()}")
         extractor.without_effect("min_depth")
         return {"type": "efficientnet", "efficientnet": {"model_id": efficient[1], "se_ratio": _SQUEEZE}}
-    if kind in _EXTRACTORS:
-        if width < 1:  # wider than that, no layer is as narrow
-            extractor.nearly("min_depth", 8, "the network's layers are at least 8 channels deep")
-        else:
-            extractor.without_effect("min_depth")
-    elif kind:
-        extractor.refuse("type", f'"{kind}" is not supported; supported: {_SHOWN}')
+    if kind in _EXTRACTORS and width < 1:  # wider than that, no layer is as narrow
+        extractor.nearly("min_depth", 8, "the network's layers are at least 8 channels deep")
+    else:
+        extractor.without_effect("min_depth")
+    if kind and kind not in _EXTRACTORS:
+        extractor.refuse("type", f'"{kind}" is not supported: Model Garden has no such SSD; supported: {_SHOWN}')
     return {"type": "mobilenet", "mobilenet": {"model_id": _EXTRACTORS.get(kind, "MobileNetV2"), "filter_size_scale": width}}
 
 
