@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tf_keras
@@ -109,10 +110,11 @@ def experiment_config(experiment: Experiment) -> dict[str, Any]:
     if experiment.start:
         config.init_checkpoint = experiment.start.path
         config.init_checkpoint_modules = ",".join(experiment.start.parts)
+    images = experiment.eval.examples
     trainer = config_definitions.TrainerConfig(
         train_steps=experiment.steps,
         optimizer_config=optimizer_config(experiment),
-        validation_steps=-1,
+        validation_steps=math.ceil(images / experiment.eval.batch_size) if images else -1,
     )
     return {"task": config.as_dict(), "trainer": trainer.as_dict()}
 

@@ -95,9 +95,46 @@ def test_explain_accounts_for_each_field_once(config: Path, capsys: pytest.Captu
     assert verdicts["train_config.sync_replicas"] == "approximated"
     assert verdicts["train_config.optimizer.use_moving_average"] == "no effect"
     assert verdicts["train_config.bias_grad_multiplier is not supported"] == "refused"
-    # Every line of the file that sets a scalar, and none else.
-    set_lines = [n for n, line in enumerate(text.splitlines(), 1) if ": " in line.split("#")[0]]
+    assert verdicts["model.ssd.similarity_calculator.iou_similarity"] == "mapped"
+    # Every line of the file that sets a scalar or an empty message, and none else.
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    empty = [first.endswith("{") and second == "}" for first, second in zip(lines, [*lines[1:], ""], strict=True)]
+    set_lines = [n for n, line in enumerate(lines, 1) if ": " in line or empty[n - 1]]
     assert sorted({note["line"] for note in notes}) == set_lines
+
+
+def test_a_thousand_problems_are_not_a_thousand_lines(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(config, "eval_config {", "eval_input_reader { }\n" * 500 + "eval_config {")
+    assert main(["check", str(config)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith(f"1000 problems in {config}:") and lines[-1] == "  and 900 more" and len(lines) == 102
+
+
+def test_what_a_conversion_leaves_out_is_said_in_it(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(config, "num_steps: 1200", "num_steps: 1200\n  keep_checkpoint_every_n_hours: 2\n  freeze_variables: 'backbone'")
+    edit(config, "eval_config {", "eval_config {\n  num_examples: 21 metrics_set: 'pascal_voc_detection_metrics'")
+    edit(config, "/data/label_map.pbtxt", "/data/pet_label_map.pbtxt")
+    converted = config.with_name("pipeline.yaml")
+    assert main(["convert", str(config), "--output", str(converted)]) == 0
+    left = [line for line in converted.read_text().splitlines() if line.startswith("# not in Model Garden's form: ")]
+    said = " ".join(left)
+    for text in (
+        "the label map /data/pet_label_map.pbtxt; in its place odcloud takes /data/label_map.pbtxt",
+        "the evaluation of 21 images; in its place 40, whole batches",
+        "PASCAL VOC's metrics",
+        "kept every 2 hours",
+        "freeze_variables backbone",
+        "the drawing of 24 images, each with 20 boxes of a score of 0.5 or more; in its place 10 images",
+    ):
+        assert text in said
+    assert len(left) == len(set(left)) == 6
+    before, after = experiment.read(str(config)), experiment.read(str(converted))
+    assert (after.classes, after.steps, after.train.patterns) == (before.classes, before.steps, before.train.patterns)
+    assert after.eval.examples == 40
+    from trainer import garden
+
+    assert garden.task_config(after).as_dict() == garden.task_config(before).as_dict()
+    assert garden.optimizer_config(after).as_dict() == garden.optimizer_config(before).as_dict()
 
 
 @pytest.mark.parametrize("arguments", [["chekc"], ["check"], ["check", "x", "--formt=json"], ["explain", "/none"]])

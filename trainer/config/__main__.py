@@ -108,8 +108,9 @@ def _convert(options: argparse.Namespace) -> int:
         f"#   python -m official.vision.train --experiment={name} --mode=train --model_dir=DIR --config_file=THIS_FILE",
         *(f"# approximated: {note.sentence()}" for note in found.approximations),
     ]
-    lines += [f"# not in Model Garden's form: {text}" for text in _left_out(found)]
-    text = "\n".join(lines) + "\n" + yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+    body = yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+    lines += [f"# not in Model Garden's form: {text}" for text in _left_out(found, experiment.parse(body, "converted.yaml"))]
+    text = "\n".join(lines) + "\n" + body
     if not options.output:
         print(text, end="")
         return 0
@@ -123,9 +124,20 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _left_out(found: experiment.Experiment) -> list[str]:
-    """What the configuration asks for that Model Garden's form has no words for."""
+def _left_out(found: experiment.Experiment, again: experiment.Experiment) -> list[str]:
+    """What the configuration asks for that Model Garden's form has no words for. again: that form, read."""
     left = []
+    for given, taken in ((found.train, again.train), (found.evaluation, again.evaluation)):
+        if given.label_map != taken.label_map:
+            left.append(f"the label map {given.label_map}; in its place odcloud takes {taken.label_map}")
+    if found.eval.examples != again.eval.examples:
+        left.append(f"the evaluation of {found.eval.examples} images; in its place {again.eval.examples}, whole batches")
+    if found.eval.voc:
+        left.append("PASCAL VOC's metrics")
+    if _drawing(found) != _drawing(again):
+        left.append(f"the drawing of {_drawing(found)}; in its place {_drawing(again)}")
+    if found.keep_every_hours != again.keep_every_hours:
+        left.append(f"a checkpoint that is kept every {found.keep_every_hours:g} hours")
     if found.frozen:
         left.append(f"train_config.freeze_variables {', '.join(found.frozen)}")
     if found.schedule:
@@ -136,7 +148,12 @@ def _left_out(found: experiment.Experiment) -> list[str]:
         )
     if found.colours:
         left.append(f"changes of the images' {', '.join(dict.fromkeys(colour.kind for colour in found.colours))}")
-    return left
+    return list(dict.fromkeys(left))
+
+
+def _drawing(found: experiment.Experiment) -> str:
+    settings = found.eval
+    return f"{settings.drawn} images, each with {settings.drawn_boxes} boxes of a score of {settings.drawn_score:g} or more"
 
 
 def _load_garden() -> Any:

@@ -17,6 +17,7 @@ from trainer.errors import InputError
 _SECOND_STAGE = ("include_mask", "rpn_head", "detection_head", "roi_generator", "roi_sampler", "roi_aligner")
 _SECTIONS = ("task", "trainer", "runtime")
 _KEEP_EVERY_HOURS = 10000
+_ALL = -1  # batches of evaluation
 _LABEL_MAP = "label_map.pbtxt"
 
 
@@ -55,6 +56,8 @@ def parse(text: str, path: str) -> dict[str, Any]:
     for name in ("train_data", "validation_data"):
         task_values[name] = {"dtype": "float32", **{k: v for k, v in task_values[name].items() if k != "input_path"}}
     task_values["validation_data"] = _evaluated(task_values["validation_data"])
+    batch_size = evaluation.number("global_batch_size")
+    batches = trainer.values.get("validation_steps", _ALL)
     return {
         "kind": kind,
         "classes": model.number("num_classes") - 1,  # class 0 is the background
@@ -65,7 +68,11 @@ def parse(text: str, path: str) -> dict[str, Any]:
         "train": readers[0],
         "evaluation": readers[1],
         "eval": EvalSettings(
-            batch_size=evaluation.number("global_batch_size"), examples=None, drawn=10, drawn_boxes=20, drawn_score=0.5
+            batch_size=batch_size,
+            examples=None if batches == _ALL else trainer.number("validation_steps") * batch_size,
+            drawn=10,
+            drawn_boxes=20,
+            drawn_score=0.5,
         ),
         "start": start,
     }

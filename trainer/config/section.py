@@ -18,6 +18,7 @@ from trainer.config.locations import Node
 from trainer.errors import InputError
 
 MAPPED, APPROXIMATED, NO_EFFECT, REFUSED = "mapped", "approximated", "no effect", "refused"
+_MOST_PROBLEMS = 100  # in one error; no file that was written by hand has more
 
 
 class Note(NamedTuple):
@@ -54,7 +55,9 @@ class Problems:
         lines = [f"line {line}: {text}" for line, text in sorted(dict.fromkeys(self.found), key=lambda item: item[0])]
         if len(lines) == 1:
             raise InputError(f"{self.path}: {lines[0]}")
-        raise InputError(f"{len(lines)} problems in {self.path}:\n" + "\n".join(f"  {line}" for line in lines))
+        left = len(lines) - _MOST_PROBLEMS
+        shown = [*lines[:_MOST_PROBLEMS], f"and {left} more"] if left > 0 else lines
+        raise InputError(f"{len(lines)} problems in {self.path}:\n" + "\n".join(f"  {line}" for line in shown))
 
 
 class Section:
@@ -209,7 +212,7 @@ class Section:
                     self._problems.add(node.line, f"{self.name(name)} is not supported")
 
     def notes(self) -> Iterator[Note]:
-        """What became of each scalar that the file sets and that is neither approximated nor refused."""
+        """What became of each scalar and empty message that the file has and that is neither approximated nor refused."""
         for descriptor, value in self.message.ListFields():
             name = descriptor.name
             verdict = self._said.get(name, MAPPED if name in self._asked else NO_EFFECT)
@@ -217,7 +220,10 @@ class Section:
                 continue
             if descriptor.message_type is not None and verdict == MAPPED:
                 for section in self._sections.get(name, []):
-                    yield from section.notes()
+                    if section.message.ListFields():
+                        yield from section.notes()
+                    else:  # such as random_horizontal_flip { }
+                        yield Note(section._node.line, section._path, "{ }", verdict)
             else:
                 for i, node in enumerate(self._nodes(name)):
                     item = value[i] if descriptor.is_repeated and i < len(value) else None
