@@ -119,7 +119,7 @@ def test_the_reference_agrees_with_what_explain_says_of_a_file(path: Path) -> No
     assert len(notes) > 40
 
     def said(name: str) -> str:
-        """The row of a field, or of the nearest message above it that has one; "mapped" of a message that has its fields' rows."""
+        """The row of a field, or of the nearest message above it that has one; "mapped" where its fields have rows."""
         if any(row.startswith(f"{name}.") for row in rows):
             return "mapped"
         while name not in rows and "." in name:

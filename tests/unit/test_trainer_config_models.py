@@ -225,6 +225,13 @@ def test_a_crop_keeps_its_settings() -> None:
     ]
 
 
+def test_the_operations_of_an_ssd_crop_are_approximated_themselves() -> None:
+    crop = "data_augmentation_options {{ ssd_random_crop {{ {} }} }}"
+    found = parse(SSD, crop.format("operations { min_object_covered: 0.5 }"))
+    assert found.task == parse(SSD, crop.format("")).task
+    assert approximated(found)["operations"] == "the crops are those of the SSD paper"
+
+
 def test_two_crops_are_one_too_many() -> None:
     with pytest.raises(InputError, match="random_crop_image is not supported beside ssd_random_crop"):
         parse(SSD, f"data_augmentation_options {{ ssd_random_crop {{ }} }} data_augmentation_options {{ {CROP} }}")

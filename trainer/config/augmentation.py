@@ -130,7 +130,7 @@ def _scale_and_crop(option: Section, _: Section, parser: dict[str, Any]) -> None
 
 def _ssd_crop(option: Section, step: Section, parser: dict[str, Any]) -> None:
     if option.has("operations"):
-        step.approximate("ssd_random_crop", "the crops are those of the SSD paper, whatever operations say")
+        option.approximate("operations", "the crops are those of the SSD paper")
     _set_augmenter(step, "ssd_random_crop", parser, {"type": "ssd_random_crop"})
 
 
