@@ -74,7 +74,7 @@ def apis(case: Case) -> Finding:
 def jobs(case: Case) -> Finding:
     """The account in use may create jobs and read their logs."""
     name = case.outputs.project
-    wanted = ["aiplatform.customJobs.create", "aiplatform.customJobs.get", "logging.logEntries.list"]
+    wanted = [f"aiplatform.customJobs.{what}" for what in ("create", "get", "list", "cancel")] + ["logging.logEntries.list"]
     found = case.session.google.call(
         "cloudresourcemanager.projects.testIamPermissions", resource=name, body={"permissions": wanted}, repeat=True
     )

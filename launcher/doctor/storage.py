@@ -24,7 +24,8 @@ def bucket(case: Case) -> Finding:
         if failure.status == 404:
             return error(f"gs://{name} does not exist", "pulumi refresh && pulumi up")
         raise
-    wanted = ["storage.objects.create", "storage.objects.get", "storage.objects.list"]
+    # A launch's record is written anew while it goes on: that is a delete, too.
+    wanted = ["storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list"]
     answer = case.session.google.call("storage.buckets.testIamPermissions", bucket=name, permissions=wanted)
     missing = [permission for permission in wanted if permission not in answer.get("permissions", ())]
     if missing:

@@ -157,7 +157,7 @@ def test_nobody_answers(case: Callable[..., Case], monkeypatch: pytest.MonkeyPat
                 "storage.buckets.get": (200, {"name": "b", "location": "EUROPE-WEST4"}),
                 "storage.buckets.testIamPermissions": (
                     200,
-                    {"permissions": ["storage.objects.create", "storage.objects.get", "storage.objects.list"]},
+                    {"permissions": [f"storage.objects.{what}" for what in ("create", "delete", "get", "list")]},
                 ),
             },
             "warning",
@@ -167,10 +167,13 @@ def test_nobody_answers(case: Callable[..., Case], monkeypatch: pytest.MonkeyPat
             storage.bucket,
             {
                 "storage.buckets.get": (200, {"name": "b", "location": "US"}),
-                "storage.buckets.testIamPermissions": (200, {"permissions": ["storage.objects.get"]}),
+                "storage.buckets.testIamPermissions": (
+                    200,
+                    {"permissions": [f"storage.objects.{what}" for what in ("create", "get", "list")]},
+                ),
             },
             "error",
-            "lacks storage.objects.create, storage.objects.list",
+            "lacks storage.objects.delete on gs://b",
         ),
         (
             storage.trainer_writes,
