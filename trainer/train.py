@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import signal
 import sys
@@ -32,6 +33,8 @@ _CONNECT_SECONDS = 15 * 60.0
 # A chief that lost the variables starts itself again; this variable counts, so that it does not do so for ever.
 _RESTARTS = "TRAINER_RESTARTS"
 _MAX_RESTARTS = 5
+# So much of the data is read before training: a bucket's mount gives some 100 MB a second.
+_CHECKED_BYTES = 500e6
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -93,7 +96,8 @@ def check_inputs(config_path: str, training: bool = True) -> Inputs:
     """
     experiment = configuration.read(config_path)
     names = read_names(experiment.evaluation, experiment)
-    eval_files = records.check(experiment.evaluation.patterns, names).files
+    most_bytes = _CHECKED_BYTES if training else math.inf  # an evaluation reads all of its data
+    eval_files = records.check(experiment.evaluation.patterns, names, most_bytes=most_bytes).files
     if not training:
         further = {
             reader.name: records.check(reader.patterns, read_names(reader, experiment)).files for reader in experiment.further
@@ -101,7 +105,8 @@ def check_inputs(config_path: str, training: bool = True) -> Inputs:
         return Inputs(experiment, [], eval_files, further)
     names = read_names(experiment.train, experiment)
     patterns = [[pattern] for pattern in experiment.train.patterns] if experiment.train.weights else [experiment.train.patterns]
-    return Inputs(experiment, [records.check(group, names).files for group in patterns], eval_files)
+    most_bytes /= len(patterns)
+    return Inputs(experiment, [records.check(group, names, most_bytes=most_bytes).files for group in patterns], eval_files)
 
 
 def read_names(reader: Reader, experiment: Experiment) -> dict[int, str]:
@@ -180,9 +185,21 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: floa
         except training.StoppedError:
             log(f"stopped on request; the state is saved in {train_dir}", "WARNING")
             return STOPPED_EXIT_CODE
+        except training.BadDataError as error:
+            raise _bad_record(inputs.experiment, str(error)) from error
         except training.ClusterLostError as error:
             _start_again(training.last_step(train_dir), str(error))
     return 0
+
+
+def _bad_record(experiment: Experiment, said: str) -> InputError:
+    """What is wrong with which record: TensorFlow, which could not read one, does not say."""
+    log(f"a training record cannot be read ({said}): looking for it", "WARNING")
+    try:
+        records.check(experiment.train.patterns, read_names(experiment.train, experiment), decode=True)
+    except InputError as error:
+        return error
+    return InputError(f"a training record cannot be read ({said}); write the training data again")
 
 
 def _start_again(step: int, reason: str) -> NoReturn:

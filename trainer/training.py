@@ -38,12 +38,16 @@ _LOST = (
 _LOST_WORDS = ("unknown device", "Unable to find the relevant tensor remote_handle", "Unable to find a context_id")
 
 
-# What tells that a record is at fault, which the check before training, of the first image of each file, has not met.
+# What tells that a record is at fault, which the check before training (records.check) has not met.
 _BAD_DATA_WORDS = ("DecodeImage", "DecodeJpeg", "JPEG", "PNG", "corrupted record", "truncated record")
 
 
 class ClusterLostError(Exception):
     """A replica is gone without which training cannot go on: it must begin again from the last checkpoint."""
+
+
+class BadDataError(Exception):
+    """A training record cannot be read, or its image not decoded. The message: what TensorFlow says."""
 
 
 class StoppedError(Exception):
@@ -118,7 +122,8 @@ class Training:
     def run(self) -> None:
         """Trains to the end.
 
-        Raises StoppedError after `stop`, ClusterLostError when the variables are lost, InputError when the loss is no number.
+        Raises StoppedError after `stop`, ClusterLostError when the variables are lost, BadDataError when a record cannot be
+        read, InputError when the loss is no number.
         """
         try:
             self._run()
@@ -253,6 +258,5 @@ def _explained(error: tf.errors.OpError) -> Exception:
         return ClusterLostError(next((line for line in lines if "UNAVAILABLE" in line or "connect" in line), lines[0])[:200])
     if isinstance(error, tf.errors.DataLossError) or any(word in words for word in _BAD_DATA_WORDS):
         said = (line for line in lines if any(word in line for word in _BAD_DATA_WORDS) and not line.startswith("Detected at"))
-        line = next(said, lines[0]).rpartition(": ")[2][:200]
-        return InputError(f"a training record cannot be read ({line}); write the training data again")
+        return BadDataError(next(said, lines[0]).rpartition(": ")[2][:200])
     return error

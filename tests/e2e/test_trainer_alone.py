@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.data import tfrecord
 from trainer.data.__main__ import main as data_command
+from trainer.protos import example_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 900  # a machine may be busy
@@ -92,6 +94,21 @@ def test_a_loss_that_is_no_number_names_the_step(config: Path, tmp_path: Path) -
     assert code == 2
     assert err.startswith("odcloud: error: the loss became ")
     assert " in step " in err and "lower the learning rate" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_record_that_training_cannot_read_is_named(config: Path, tmp_path: Path, digits: Path) -> None:
+    """The check before training decodes the first image only."""
+    records = list(tfrecord.read(str(digits / "train-00001-of-00002.tfrecord")))
+    example = example_pb2.Example.FromString(records[3])
+    example.features.feature["image/encoded"].bytes_list.value[0] = b"no image"
+    records[3] = example.SerializeToString()
+    tfrecord.write(tmp_path / "damaged.tfrecord", records)
+    edit(config, f"{digits}/train-?????-of-?????.tfrecord", f"{tmp_path}/damaged.tfrecord")
+    code, out, err = end(start(config, tmp_path / "train"))
+    assert code == 2, err
+    assert "a training record cannot be read" in out
+    assert err.startswith(f"odcloud: error: {tmp_path}/damaged.tfrecord: record 4: image/encoded cannot be decoded")
     assert len(err.splitlines()) == 1
 
 

@@ -111,6 +111,24 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
         assert len(list(tfrecord.read(str(cut), unfinished=True))) == 2
 
 
+def test_of_large_data_the_beginning_and_the_end_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tfrecord, "_TAIL", 32)  # so that the last record is looked for further back
+    whole = write(tmp_path / "a", *[example() for _ in range(9)], example(labels=(7,))).read_bytes()
+    size = len(whole)
+    found = records.check(str(tmp_path / "a"), NAMES, most_bytes=size / 4)
+    assert found.records == 3
+    assert "record 10: image/object/class/label 7 is not" in refusal(tmp_path / "a")
+    with pytest.raises(InputError, match="label 7 is not"):
+        records.check(str(tmp_path / "a"), NAMES, most_bytes=size)
+    for damaged in (whole[:-1], whole[: size // 2 + 3], whole[:-10] + b"?" + whole[-9:], whole[:-1] + b"?"):
+        (tmp_path / "b").write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{tmp_path / 'b'}: its end is not that of a record"):
+            records.check(str(tmp_path / "b"), NAMES, most_bytes=size / 4)
+    (tmp_path / "b").write_bytes(whole[:10])
+    with pytest.raises(InputError, match="b: is not a TFRecord file"):
+        records.check([str(tmp_path / "a"), str(tmp_path / "b")], NAMES, most_bytes=size / 4)
+
+
 def test_one_flipped_bit_is_found_and_placed(tmp_path: Path) -> None:
     whole = bytearray(write(tmp_path / "a", example(), example()).read_bytes())
     half = len(whole) // 2
@@ -158,6 +176,10 @@ def test_the_first_image_is_decoded(tmp_path: Path) -> None:
         assert "record 1: image/encoded cannot be decoded as JPEG, PNG, GIF, BMP" in refusal(
             write(tmp_path / "a", example(image))
         )
+        file = write(tmp_path / "a", example(), example(image))
+        assert records.check(str(file), NAMES).records == 2
+        with pytest.raises(InputError, match="record 2: image/encoded cannot be decoded"):
+            records.check(str(file), NAMES, decode=True)
 
 
 def test_a_key_of_another_kind(tmp_path: Path) -> None:

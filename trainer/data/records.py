@@ -59,26 +59,40 @@ def find(patterns: str | Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def check(patterns: str | Iterable[str], label_map: Mapping[int, str], limit: int | None = None) -> Statistics:
+def check(
+    patterns: str | Iterable[str],
+    label_map: Mapping[int, str],
+    limit: int | None = None,
+    *,
+    most_bytes: float = math.inf,
+    decode: bool = False,
+) -> Statistics:
     """Reads data files as training would and says what is wrong with them before anything is started.
 
     limit: read at most so many records of each file; beyond, only the framing is followed, to find truncated files.
-    Of each file the first image is decoded: decoding all takes as long as an epoch.
+    most_bytes: where the files are larger together, read about so much, the same share of each file's beginning, and its end.
+    decode: decode all images; else of each file the first one, for to decode all takes as long as an epoch.
 
     Raises InputError naming file, record (from 1) and key at the first thing wrong: no file, no record, truncated or
     corrupt, not an Example, image missing or not decodable, boxes incomplete, outside the image or inverted, class id
     that the label map lacks.
     """
     statistics = Statistics(files=find(patterns))
+    sizes = {path: tfrecord.size(path) for path in statistics.files}
+    share = min(1.0, most_bytes / max(1, sum(sizes.values())))
     for path in statistics.files:
-        number = 0
+        number, seen = 0, 0
         for number, data in enumerate(tfrecord.read(path, limit), start=1):
             place = f"{path}: record {number}"
             features = parse(data, place)
             encoded = image(features, place)
-            if number == 1:
+            if number == 1 or decode:
                 _decode(encoded, place)
             statistics.boxes.update(objects(features, label_map, place))
+            seen += len(data)
+            if share < 1 and seen >= share * sizes[path]:
+                tfrecord.check_end(path)
+                break
         if not number:
             raise InputError(f"{path}: is empty (no record); make or copy the file again")
         statistics.records += number

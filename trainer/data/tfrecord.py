@@ -25,6 +25,7 @@ _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 _GZIP_MAGIC = b"\x1f\x8b"
+_TAIL = 2**20  # in which the last record is looked for at first
 
 
 def _masked_crc32c(data: bytes) -> int:
@@ -78,7 +79,55 @@ def read(path: str, payloads: int | None = None, *, unfinished: bool = False) ->
         with _open(path) as file:
             yield from _records(file, path, payloads, unfinished)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
+
+
+def size(path: str) -> int:
+    """Bytes of the file. Raises InputError when it cannot be read."""
+    try:
+        with _open(path) as file:
+            return file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def check_end(path: str) -> None:
+    """Checks that the file ends with a whole record, from the end back: of a large file little is read.
+
+    The last record is found by its length, which says where the file ends, and is checked against its checksums.
+    Raises InputError when there is none, as in a truncated file.
+    """
+    try:
+        with _open(path) as file:
+            whole = file.seek(0, os.SEEK_END)
+            count = min(whole, _TAIL)
+            while not _ends(_tail(file, whole, count)):
+                if count == whole:
+                    raise InputError(
+                        f"{path}: its end is not that of a record: truncated or corrupt; make or copy the file again"
+                    )
+                count = min(whole, count * 16)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _tail(file: BinaryIO, whole: int, count: int) -> bytes:
+    file.seek(whole - count)
+    return file.read(count)
+
+
+def _ends(tail: bytes) -> bool:
+    """Whether a whole record begins somewhere in these bytes and ends where they end."""
+    import numpy as np  # not for everyone who only reads records
+
+    for shift in range(8):
+        lengths = np.frombuffer(tail, "<u8", max(0, (len(tail) - shift) // 8), shift)
+        starts = shift + 8 * np.arange(len(lengths), dtype=np.uint64)
+        for start in starts[starts + lengths == len(tail) - _HEADER.size - _CHECKSUM.size].tolist():
+            head, data = tail[start : start + _HEADER.size], tail[start + _HEADER.size : -_CHECKSUM.size]
+            if _HEADER.unpack(head)[1] == _masked_crc32c(head[:8]):
+                return _CHECKSUM.unpack(tail[-_CHECKSUM.size :])[0] == _masked_crc32c(data)
+    return False
 
 
 def _records(file: BinaryIO, path: str, payloads: int | None, unfinished: bool) -> Iterator[bytes]:
@@ -110,6 +159,10 @@ def _records(file: BinaryIO, path: str, payloads: int | None, unfinished: bool) 
         if _CHECKSUM.unpack(tail)[0] != _masked_crc32c(data):
             raise InputError(f"{path}: record {number} is corrupt (checksum does not match); make or copy the file again")
         yield data
+
+
+def _unreadable(path: str, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def _broken(path: str, number: int, offset: int, head: bytes) -> InputError:
