@@ -48,11 +48,19 @@ def _in_schema(minimum: int) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": r"^\d+$"}]})
 
 
+def _offered(schema: dict[str, Any]) -> None:
+    """What an editor offers for a machine type; others may be written, too."""
+    from launcher import machines
+
+    schema["examples"] = list(machines.names())
+
+
 Count = Annotated[int, BeforeValidator(_count), Field(strict=True, ge=0, le=MOST), _in_schema(0)]
 Positive = Annotated[int, BeforeValidator(_count), Field(strict=True, ge=1, le=MOST), _in_schema(1)]
 Flag = Annotated[bool, Field(strict=True)]
 GcsUri = Annotated[str, Field(strict=True, pattern=r"^gs://[^/\s]+(/[^\r\n]*)?$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+MachineType = Annotated[str, Field(strict=True, min_length=1, json_schema_extra=_offered)]
 Label = Annotated[str, Field(strict=True, pattern=r"^[a-z0-9_-]{0,63}$")]
 LabelKey = Annotated[str, Field(strict=True, pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Duration = Annotated[str, Field(strict=True, pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?s$")]
@@ -128,7 +136,7 @@ class WorkerPool(ProgramFields):
     """Equal replicas with one role. A field of the program given here replaces the job's."""
 
     role: Role = Field(description="chief (exactly one replica), worker, ps (parameter server) or evaluator; each role once.")
-    machineType: Text = Field(description="A Compute Engine machine type (n1-standard-8) or ML Engine's (standard_gpu).")
+    machineType: MachineType = Field(description="A Compute Engine machine type (n1-standard-8) or ML Engine's (standard_gpu).")
     acceleratorType: AcceleratorType | None = Field(default=None, description="Type of the accelerators on each machine.")
     acceleratorCount: Positive | None = Field(default=None, description="Accelerators on each machine.")
     replicaCount: Positive = Field(default=1, description="Number of machines.")
@@ -233,30 +241,32 @@ class TrainingInput(_Strict):
     scaleTier: Literal["BASIC", "STANDARD_1", "PREMIUM_1", "BASIC_GPU", "BASIC_TPU", "CUSTOM"] | None = Field(
         default=None, description="CUSTOM: the machines are named below; the others are fixed sets of machines."
     )
-    masterType: Text | None = Field(default=None, description="The chief's machine type.")
+    masterType: MachineType | None = Field(default=None, description="The chief's machine type.")
     masterConfig: OldReplica | None = None
-    workerType: Text | None = None
+    workerType: MachineType | None = Field(default=None, description="Machine type of each worker.")
     workerCount: Count | None = Field(default=None, description="n workers mean n + 1 training machines.")
     workerConfig: OldReplica | None = None
-    parameterServerType: Text | None = None
+    parameterServerType: MachineType | None = Field(default=None, description="Machine type of each, without GPU.")
     parameterServerCount: Count | None = Field(
         default=None, description="Best odd, unless variables are placed by size, as by this project's trainer."
     )
     parameterServerConfig: OldReplica | None = None
-    evaluatorType: Text | None = None
-    evaluatorCount: Count | None = None
+    evaluatorType: MachineType | None = Field(default=None, description="Machine type of each evaluator.")
+    evaluatorCount: Count | None = Field(default=None, description="Evaluators; odcloud eval is a job of its own.")
     evaluatorConfig: OldReplica | None = None
     runtimeVersion: Text | None = Field(default=None, description="No effect: ML Engine's runtimes are gone.")
     pythonVersion: Text | None = Field(default=None, description="No effect: ML Engine's runtimes are gone.")
     region: Region | None = Field(default=None, description="Must be the stack's.")
-    args: tuple[Value, ...] | None = None
-    packageUris: Annotated[tuple[GcsUri, ...], Field(min_length=1, max_length=100)] | None = None
-    pythonModule: Module | None = None
-    jobDir: GcsUri | None = None
+    args: tuple[Value, ...] | None = Field(default=None, description="The program's own arguments.")
+    packageUris: Annotated[tuple[GcsUri, ...], Field(min_length=1, max_length=100)] | None = Field(
+        default=None, description="Python packages to install; by default the stack's."
+    )
+    pythonModule: Module | None = Field(default=None, description="The module to run; by default the stack's.")
+    jobDir: GcsUri | None = Field(default=None, description="Where the job writes; by default the run's folder.")
     scheduling: OldScheduling = OldScheduling()
-    serviceAccount: Email | None = None
-    network: Network | None = None
-    enableWebAccess: Flag | None = None
+    serviceAccount: Email | None = Field(default=None, description="The account that the job runs as; by default the stack's.")
+    network: Network | None = Field(default=None, description="The VPC network that the job is peered to.")
+    enableWebAccess: Flag | None = Field(default=None, description="Allow interactive shells into the replicas.")
     encryptionConfig: OldEncryption | None = None
     useChiefInTfConfig: Flag | None = Field(default=None, description="No effect: it is chief today, always.")
 
@@ -278,6 +288,9 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "odcloud job file",
         "description": "What `odcloud train --config` reads.",
+        "properties": {
+            "trainingInput": {"description": "The old page's form, ML Engine's; without it the form is the native one."}
+        },
         "if": {"type": "object", "required": ["trainingInput"]},
         "then": refs[(OldJob, "validation")],
         "else": refs[(NativeJob, "validation")],

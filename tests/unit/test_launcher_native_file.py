@@ -262,6 +262,14 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(jobmodel.schema())
 
 
+def test_the_schema_offers_machine_types_and_both_forms() -> None:
+    schema = jobmodel.schema()
+    for model, field in (("WorkerPool", "machineType"), ("TrainingInput", "parameterServerType")):
+        assert {"standard_gpu", "n1-standard-8"} <= set(schema["$defs"][model]["properties"][field]["examples"])
+    assert "trainingInput" in schema["properties"]
+    jsonschema.validate({"workerPools": [{"role": "chief", "machineType": "c9-new-1"}]}, schema)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.name)
 def test_examples_name_the_schema_and_fit_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
