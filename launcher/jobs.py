@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from launcher import oldapi, place, vertex, watch
@@ -21,18 +20,18 @@ from launcher.view import View, duration
 
 def show_list(stack: str | None, form: str) -> int:
     """The stack's jobs that odcloud launched, the newest first."""
-    found = [job for job in connect(stack).jobs_everywhere() if vertex.run(job)]
+    session = connect(stack)
+    found = [job for job in session.jobs_everywhere() if vertex.run(job)]
     if form == "json":
         print(json.dumps([_row(job) for job in found], indent=2))
         return 0
     if not found:
         say("no jobs yet; launch one with `odcloud train --config JOB.yaml`")
         return 0
-    now = datetime.now(timezone.utc)
     abroad = len({vertex.region(job) for job in found}) > 1
     rows = [("JOB", "RUN", "KIND", "STATE", "REPLICAS", "AGE", *(("REGION",) if abroad else ()))]
     for job in found:
-        row, age = _row(job), duration(max(0.0, (now - moment(job["createTime"])).total_seconds()))
+        row, age = _row(job), duration(max(0.0, (session.now() - moment(job["createTime"])).total_seconds()))
         where = (row["region"],) if abroad else ()
         rows.append((row["job"], row["run"], row["kind"], row["state"], str(row["replicas"]), age, *where))
     table(rows)
@@ -93,8 +92,8 @@ def _found(text: str, stack: str | None) -> tuple[Session, dict[str, Any]]:
 
 def logs(text: str, replica: str | None, follow: bool, since: str | None, stack: str | None, form: str) -> int:
     """A job's log, of all replicas or of one, from a time on; with `follow` until the job ends."""
-    start = log_since(since, datetime.now(timezone.utc)) if since else None
     session, job = _found(text, stack)
+    start = log_since(since, session.now()) if since else None
     task = task_of(job, "--replica", replica) if replica else None
     reader = Reader(session, job, task, start)
     for entries, _ in watch.poll(session, View(job, reader.tasks), reader, say) if follow else [(reader.new(), [])]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from launcher import stack, vertex
@@ -33,6 +34,10 @@ class Session:
     @property
     def parent(self) -> str:
         return vertex.parent(self.outputs.project, self.google.region)
+
+    def now(self) -> datetime:
+        """The time by the service's clock, which the times of jobs and logs are of; by this machine's before any answer."""
+        return self.google.date or datetime.now(timezone.utc)
 
     def own(self, name: str) -> str:
         """The name that an object of the stack has in its bucket, which may not be the stack's alone."""

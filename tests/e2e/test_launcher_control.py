@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -100,6 +102,24 @@ def test_a_log_from_a_time_on(stage: Stage, done: dict[str, Any]) -> None:
     one = stage.run("jobs", "logs", "done", "--replica", "worker-1", "--follow", "--since", "10m", check=True).stdout
     assert "worker 1 says hello" in one and "worker 0" not in one
     assert "--since 'soon': give a time" in failure(stage, "jobs", "logs", "done", "--since", "soon")
+
+
+def test_a_clock_that_is_a_day_ahead_hides_nothing(stage: Stage, done: dict[str, Any]) -> None:
+    ahead = """
+import datetime, sys
+from launcher import cli, jobs, session
+class Ahead(datetime.datetime):
+    @classmethod
+    def now(cls, zone=None):
+        return super().now(zone) + datetime.timedelta(days=1)
+for module in (jobs, session):
+    module.datetime = Ahead
+cli.main()
+"""
+    command = [sys.executable, "-c", ahead, "jobs"]
+    where: dict[str, Any] = {"cwd": stage.folder, "env": stage.environment, "check": True, "capture_output": True, "text": True}
+    assert "chief 0 says hello" in subprocess.run([*command, "logs", "done", "--since", "2h"], **where).stdout
+    assert " h " not in subprocess.run([*command, "list"], **where).stdout
 
 
 def test_waiting_for_a_failure(stage: Stage) -> None:
