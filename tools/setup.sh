@@ -12,7 +12,7 @@ fail() {
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-} python3.12 python3.11 python3.10 python3 python; do
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then
             command -v "$candidate"
             return
@@ -31,20 +31,25 @@ fi
 
 # What is set here is this project's own; a virtual environment that happens to be active is left alone.
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH
-python=$(find_python) || fail "no Python 3.10, 3.11 or 3.12 found (TensorFlow 2.20 needs one of them). Install one, or name it: make setup PYTHON=/path/to/python3.11"
+candidates=(python3.12 python3.11 python3.10 python3 python)
+if [[ -n ${PYTHON:-} ]]; then candidates=("$PYTHON"); fi
+python=$(find_python) || fail "no Python 3.10, 3.11 or 3.12 found (TensorFlow 2.20 needs one of them); tried ${candidates[*]}. Install one, or name it: make setup PYTHON=/path/to/python3.11"
+incomplete="the dependencies could not be installed, for what stands above (no way to the package index? a full disk?). Run it again when
+that is mended: what was downloaded is kept."
 rm -f .venv/.ready
 
 if uv=$(command -v uv) && [[ $uv != "$PWD"/.venv/* ]]; then
     echo "setup: .venv with $("$python" --version) and $(uv --version)"
     [[ -x .venv/bin/python ]] || uv venv --quiet --clear --python "$python" .venv
     # Compiled now, once: each replica of each job is a new process that imports TensorFlow.
-    uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
+    uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock || fail "$incomplete"
 else
     echo "setup: .venv with $("$python" --version) and pip (the first time this takes some minutes: TensorFlow is 600 MB)"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module. Install it (Debian, Ubuntu: apt-get install python3-venv) and run again."
     # --clear: what an interrupted run left is not mended, it is replaced; pip's own cache keeps that quick.
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip --disable-pip-version-check install --progress-bar on --no-deps --require-hashes --requirement requirements.lock
+    .venv/bin/python -m pip --disable-pip-version-check install --progress-bar on --no-deps --require-hashes --requirement requirements.lock ||
+        fail "$incomplete"
 fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
 .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
