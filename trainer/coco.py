@@ -24,6 +24,7 @@ class Annotated:
     scores: NDArray[np.floating[Any]] | None = None  # (n), of detections
     crowd: NDArray[np.bool_] | None = None  # (n), of true objects: groups, which are not counted
     difficult: NDArray[np.bool_] | None = None  # (n), of true objects: not counted by PASCAL VOC
+    areas: NDArray[np.floating[Any]] | None = None  # (n), of true objects: square pixels of COCO's masks; None: the boxes'
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _annotations(images: Sequence[Annotated]) -> list[dict[str, Any]]:
                 "image_id": index,
                 "category_id": int(image.classes[i]),
                 "bbox": [xmin, ymin, width, height],
-                "area": width * height,
+                "area": float(image.areas[i]) if image.areas is not None else width * height,
                 "iscrowd": int(image.crowd[i]) if image.crowd is not None else 0,
             }
             if image.scores is not None:

@@ -19,15 +19,22 @@ from trainer.data import records, tfrecord
 from trainer.errors import InputError
 
 _FILENAME, _CROWD, _DIFFICULT = "image/filename", "image/object/is_crowd", "image/object/difficult"
+_AREA = "image/object/area"
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out image as its record has it. image: (height, width, 3) uint8."""
+    """A held-out image as its record has it: encoded, for thousands of images are kept, and few are looked at."""
 
     filename: str
-    image: NDArray[np.uint8]
+    encoded: bytes
     truth: Annotated
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(height, width, 3)"""
+        with Image.open(io.BytesIO(self.encoded)) as file:
+            return np.asarray(file.convert("RGB"))
 
 
 def read_images(files: Sequence[str], limit: int | None) -> Iterator[HeldOut]:
@@ -45,8 +52,7 @@ def _held_out(data: bytes, place: str, index: int) -> HeldOut:
     features = records.parse(data, place)
     encoded = records.values(features, records.IMAGE, "bytes", place)[0]
     with Image.open(io.BytesIO(encoded)) as file:
-        image = np.asarray(file.convert("RGB"))
-    height, width = image.shape[:2]
+        width, height = file.size
     sides = [
         np.asarray(records.values(features, records.BOX[side], "float", place)) for side in ("ymin", "xmin", "ymax", "xmax")
     ]
@@ -54,9 +60,13 @@ def _held_out(data: bytes, place: str, index: int) -> HeldOut:
     classes = np.asarray(records.values(features, records.LABEL, "int64", place), np.int64)
     flags = [np.asarray(records.values(features, key, "int64", place), bool) for key in (_CROWD, _DIFFICULT)]
     crowd, difficult = (flag if flag.size == classes.size else None for flag in flags)
+    areas = np.asarray(records.values(features, _AREA, "float", place), float)
     names = records.values(features, _FILENAME, "bytes", place)
     filename = names[0].decode(errors="replace") if names else f"image {index + 1}"
-    return HeldOut(filename, image, Annotated(boxes, classes, crowd=crowd, difficult=difficult))
+    truth = Annotated(
+        boxes, classes, crowd=crowd, difficult=difficult, areas=areas if areas.size and areas.size == classes.size else None
+    )
+    return HeldOut(filename, encoded, truth)
 
 
 class Detector:

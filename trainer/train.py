@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import math
 import os
 import signal
 import sys
@@ -96,16 +95,16 @@ def check_inputs(config_path: str, training: bool = True) -> Inputs:
     """
     experiment = configuration.read(config_path)
     names = read_names(experiment.evaluation, experiment)
-    most_bytes = _CHECKED_BYTES if training else math.inf  # an evaluation reads all of its data
-    eval_files = records.check(experiment.evaluation.patterns, names, most_bytes=most_bytes).files
-    if not training:
+    if not training:  # it reads all of its data anyway
         further = {
-            reader.name: records.check(reader.patterns, read_names(reader, experiment)).files for reader in experiment.further
+            reader.name: records.check(reader.patterns, read_names(reader, experiment), decode=True).files
+            for reader in experiment.further
         }
-        return Inputs(experiment, [], eval_files, further)
+        return Inputs(experiment, [], records.check(experiment.evaluation.patterns, names, decode=True).files, further)
+    eval_files = records.check(experiment.evaluation.patterns, names, most_bytes=_CHECKED_BYTES).files
     names = read_names(experiment.train, experiment)
     patterns = [[pattern] for pattern in experiment.train.patterns] if experiment.train.weights else [experiment.train.patterns]
-    most_bytes /= len(patterns)
+    most_bytes = _CHECKED_BYTES / len(patterns)
     return Inputs(experiment, [records.check(group, names, most_bytes=most_bytes).files for group in patterns], eval_files)
 
 

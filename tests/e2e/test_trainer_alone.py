@@ -97,13 +97,17 @@ def test_a_loss_that_is_no_number_names_the_step(config: Path, tmp_path: Path) -
     assert len(err.splitlines()) == 1
 
 
-def test_a_record_that_training_cannot_read_is_named(config: Path, tmp_path: Path, digits: Path) -> None:
-    """The check before training decodes the first image only."""
-    records = list(tfrecord.read(str(digits / "train-00001-of-00002.tfrecord")))
+def damage(source: Path, damaged: Path) -> None:
+    """A copy whose fourth image is none; the check before training decodes the first one only."""
+    records = list(tfrecord.read(str(source)))
     example = example_pb2.Example.FromString(records[3])
     example.features.feature["image/encoded"].bytes_list.value[0] = b"no image"
     records[3] = example.SerializeToString()
-    tfrecord.write(tmp_path / "damaged.tfrecord", records)
+    tfrecord.write(damaged, records)
+
+
+def test_a_record_that_training_cannot_read_is_named(config: Path, tmp_path: Path, digits: Path) -> None:
+    damage(digits / "train-00001-of-00002.tfrecord", tmp_path / "damaged.tfrecord")
     edit(config, f"{digits}/train-?????-of-?????.tfrecord", f"{tmp_path}/damaged.tfrecord")
     code, out, err = end(start(config, tmp_path / "train"))
     assert code == 2, err
@@ -130,20 +134,26 @@ def test_bad_input_ends_before_anything_is_started(break_it, message: str, confi
     assert not (tmp_path / "train").exists()
 
 
+def evaluate(config: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer.evaluate", f"--checkpoint_dir={tmp_path / 'none'}"]
+    command += [f"--eval_dir={tmp_path / 'eval'}", f"--pipeline_config_path={config}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_evaluating_where_nothing_was_trained_names_the_folder(config: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "trainer.evaluate",
-        f"--checkpoint_dir={tmp_path / 'none'}",
-        f"--eval_dir={tmp_path / 'eval'}",
-    ]
-    result = subprocess.run(
-        [*command, f"--pipeline_config_path={config}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = evaluate(config, tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith(f"odcloud: error: {tmp_path / 'none'}: no checkpoint there to evaluate")
     assert not (tmp_path / "eval").exists()
+
+
+def test_an_image_that_evaluation_cannot_decode_is_named(config: Path, tmp_path: Path, digits: Path) -> None:
+    files = sorted(digits.glob("test-*"))
+    damage(files[0], tmp_path / "damaged.tfrecord")
+    edit(config, f"{digits}/test-?????-of-?????.tfrecord", f"{tmp_path}/damaged.tfrecord")
+    result = evaluate(config, tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"odcloud: error: {tmp_path}/damaged.tfrecord: record 4: image/encoded cannot be decoded")
 
 
 def test_two_devices_train_together_in_half_precision_and_one_goes_on_without_it(config: Path, tmp_path: Path) -> None:

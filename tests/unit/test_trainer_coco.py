@@ -52,3 +52,11 @@ def test_a_crowd_is_not_counted() -> None:
     image = Annotated(group.boxes, group.classes, crowd=np.asarray([False, True]))
     scores = evaluate([image], [found((1, 0, 0.9))], NAMES)
     assert scores.metrics["AP50"] == pytest.approx(1)
+
+
+def test_small_and_large_are_measured_by_the_masks_area() -> None:
+    plain = truth((1, 0))
+    image = Annotated(plain.boxes, plain.classes, areas=np.asarray([30.0 * 30]))  # of a box of 40 × 40
+    metrics = evaluate([image], [found((1, 0, 0.9))], NAMES).metrics
+    assert metrics["APs"] == pytest.approx(1) and metrics["APm"] is None
+    assert evaluate([plain], [found((1, 0, 0.9))], NAMES).metrics["APs"] is None
