@@ -204,8 +204,16 @@ def _forbidden(method: str, message: str, info: Mapping[str, str], project: str,
             f"add-iam-policy-binding {account} --member user:YOU --role roles/iam.serviceAccountUser` by an owner grants it; "
             "if the account does not exist any more, `pulumi refresh` and `pulumi up` make it",
         )
-    agent = re.search(r"(service-\d+@gcp-sa-[\w.-]+|[\w.-]+@[\w-]+\.iam\.gserviceaccount\.com)", message)
-    member = f"serviceAccount:{agent[1].rstrip('.')}" if agent else "user:YOU"
+    named = re.search(r"[\w.-]+@[\w-]+\.iam\.gserviceaccount\.com", message)
+    account = named[0] if named else ""
+    if "@gcp-sa-aiplatform" in account:  # Google's own, see docs/permissions.md
+        role = "customCodeServiceAgent" if "@gcp-sa-aiplatform-cc" in account else "serviceAgent"
+        return Explanation(
+            Kind.PERMISSION,
+            f"that is Vertex AI's own account: `gcloud projects add-iam-policy-binding {project or 'PROJECT'} --member "
+            f"serviceAccount:{account} --role roles/aiplatform.{role} --condition None` by an owner gives back what Google gave it; "
+            "what is in another project must be granted to it there",
+        )
     if not permission:
         set_project = " `pulumi config get gcp:project` says which project the stack is in; is it the right one?"
         return Explanation(
@@ -217,14 +225,14 @@ def _forbidden(method: str, message: str, info: Mapping[str, str], project: str,
         command, condition = f"gcloud storage buckets add-iam-policy-binding gs://{bucket[1] or bucket[2]}", ""
     else:  # in a project with conditions, such as the stack's own, gcloud asks for one
         command, condition = f"gcloud projects add-iam-policy-binding {project or 'PROJECT'}", " --condition None"
+    member = f"serviceAccount:{account}" if account else "user:YOU"
     command = f"{command} --member {member} --role {role}{condition}"
     grant = f"`{command}` by an owner grants it" if role else "ask an owner for a role with it"
-    if member == "user:YOU":
-        who = "the account in use"
-        check = "; is it the right account (`gcloud auth list`) and project (`pulumi config get gcp:project`)?"
+    if account:
+        check = "; `pulumi up` brings back the grants of the stack's own account"
     else:
-        who, check = agent[1].rstrip(".") if agent else "", "; `pulumi up` brings back the grants of the stack's own account"
-    return Explanation(Kind.PERMISSION, f"{who} lacks {permission}: {grant}{check}")
+        check = "; is it the right account (`gcloud auth list`) and project (`pulumi config get gcp:project`)?"
+    return Explanation(Kind.PERMISSION, f"{account or 'the account in use'} lacks {permission}: {grant}{check}")
 
 
 def _details(error: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:

@@ -243,7 +243,15 @@ DOWN = error(503, "UNAVAILABLE", "The service is currently unavailable.")
         (403, PERIMETER, OBJECTS, Kind.POLICY, ("VPC Service Controls",)),
         (403, ACT_AS_COMPUTE, JOBS, Kind.PERMISSION, ("-binding 123-compute@developer.gserviceaccount.com --member user:YOU",)),
         (403, WRONG_PROJECT, JOBS, Kind.PERMISSION, ("pulumi config get gcp:project",)),
-        (400, AGENT, JOBS, Kind.PERMISSION, ("pulumi config get gcp:project",)),
+        (
+            400,
+            AGENT,
+            JOBS,
+            Kind.PERMISSION,
+            (
+                "-binding kites --member serviceAccount:service-1234@gcp-sa-aiplatform.iam.gserviceaccount.com --role roles/aiplatform.",
+            ),
+        ),
         (401, EXPIRED, JOBS, Kind.CREDENTIALS, ("gcloud auth application-default login",)),
         (400, FIELDS, JOBS, Kind.REQUEST, ("job_spec.a: is missing; job_spec.b: is too long",)),
         (503, DOWN, JOBS, Kind.TROUBLE, ("try again later",)),
