@@ -211,7 +211,7 @@ def _forbidden(method: str, message: str, info: Mapping[str, str], project: str,
         return Explanation(
             Kind.PERMISSION,
             f"that is Vertex AI's own account: `gcloud projects add-iam-policy-binding {project or 'PROJECT'} --member "
-            f"serviceAccount:{account} --role roles/aiplatform.{role} --condition None` by an owner gives back what Google gave it; "
+            f"serviceAccount:{account} --role roles/aiplatform.{role} --condition None` by an owner gives back what it had; "
             "what is in another project must be granted to it there",
         )
     if not permission:

@@ -249,7 +249,8 @@ DOWN = error(503, "UNAVAILABLE", "The service is currently unavailable.")
             JOBS,
             Kind.PERMISSION,
             (
-                "-binding kites --member serviceAccount:service-1234@gcp-sa-aiplatform.iam.gserviceaccount.com --role roles/aiplatform.",
+                "kites --member serviceAccount:service-1234@gcp-sa-aiplatform.iam.gserviceaccount.com --role",
+                "roles/aiplatform.serviceAgent ",
             ),
         ),
         (401, EXPIRED, JOBS, Kind.CREDENTIALS, ("gcloud auth application-default login",)),
