@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+# Three commands do everything: `make demo`, `make down` and `make test`. `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
