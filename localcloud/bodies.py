@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.requests import Request
 
 from localcloud.api import ApiError, invalid
 from localcloud.discovery import Method
+from localcloud.messages import parse_json
 
 LIMIT = 32 * 2**20  # bytes of a JSON body; media is streamed and has no limit
 
@@ -16,7 +16,7 @@ LIMIT = 32 * 2**20  # bytes of a JSON body; media is streamed and has no limit
 async def read_json(request: Request) -> dict[str, Any]:
     """The body of one of the local cloud's own calls."""
     try:
-        body = json.loads(await read(request) or b"{}")
+        body = parse_json(await read(request) or b"{}")
     except ValueError as error:
         raise invalid(f"Invalid JSON payload received. {error}") from error
     if not isinstance(body, dict):
@@ -38,7 +38,7 @@ async def read_message(request: Request, found: Method) -> dict[str, Any]:
     if not chunks:
         return {}
     try:
-        parsed = json.loads(chunks)
+        parsed = parse_json(chunks)
     except ValueError as error:
         raise invalid(f"Invalid JSON payload received. {error}") from error
     return found.read_body(parsed)

@@ -13,6 +13,8 @@ import json
 import re
 from typing import Any
 
+from pydantic_core import from_json
+
 _RANGES = {
     "int32": (-(2**31), 2**31 - 1),
     "uint32": (0, 2**32 - 1),
@@ -42,6 +44,12 @@ class MessageError(Exception):
         self.path = path
         self.kind = kind
         self.shown = shown
+
+
+def parse_json(text: bytes | bytearray) -> Any:
+    """What JSON text says. Raises ValueError for what an answer could not tell again: half of a surrogate pair, NaN, or a value
+    some 200 levels deep."""
+    return from_json(bytes(text), allow_inf_nan=False)
 
 
 def read_message(

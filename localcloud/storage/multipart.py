@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from email.message import Message
 from typing import Any
+
+from localcloud.messages import parse_json
 
 METADATA_LIMIT = 1 << 20
 
@@ -44,7 +45,7 @@ class Multipart:
         self._line_end = b"\r\n" if await self._through(b"\n") == b"\r" else b"\n"
         await self._headers()
         try:
-            parsed = json.loads(await self._through(self._delimiter()) or b"{}")
+            parsed = parse_json(await self._through(self._delimiter()) or b"{}")
         except ValueError as error:
             raise MultipartError(f"its first part is not JSON: {error}") from error
         if not isinstance(parsed, dict):

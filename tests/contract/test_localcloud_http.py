@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from conftest import error_message
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
@@ -70,6 +71,10 @@ def test_unknown_and_wrong_fields_are_refused_in_googles_words(local_cloud: Loca
         assert error["details"][0]["fieldViolations"][0]["field"] == field
     answer = local_cloud.request("POST", path, data=b"{not json", headers={"Content-Type": "application/json"})
     assert answer.status_code == 400 and "Invalid JSON payload" in answer.json()["error"]["message"]
+    # half of a surrogate pair could not be told again, and would break every list that it is in
+    for text in (b'{"serviceAccount": {"displayName": "\\ud800"}}', b'{"x": ' * 100_000, b'{"accountId": NaN}', b"\xff"):
+        answer = local_cloud.request("POST", path, data=text, headers={"Content-Type": "application/json"})
+        assert "Invalid JSON payload" in error_message(answer, 400)
     answer = local_cloud.request("POST", path, json=[1])
     assert "Root element must be a message" in answer.json()["error"]["message"]
     answer = local_cloud.request("GET", path, params={"colour": "red"})
