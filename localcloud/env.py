@@ -26,7 +26,6 @@ GCLOUD_APIS = (
     "CLOUDRESOURCEMANAGER",
     "ARTIFACTREGISTRY",
     "CLOUDBILLING",
-    "BILLINGBUDGETS",
     # not offered here, which is what a client should hear, rather than ask Google with the local cloud's token
     "IAMCREDENTIALS",
     "CLOUDBUILD",
