@@ -279,5 +279,5 @@ def _is_full(error: Exception) -> bool:
 
 
 def _error_response(error: ApiError, storage: bool) -> JSONResponse:
-    headers = {"WWW-Authenticate": 'Bearer realm="odcloud"'} if error.code == 401 else None
+    headers = {"WWW-Authenticate": 'Bearer realm="odcloud"'} if error.code == 401 else error.headers
     return JSONResponse(error.body(storage=storage), status_code=error.code, headers=headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -47,6 +47,7 @@ class ApiError(Exception):
         *,
         details: Iterable[dict[str, Any]] = (),
         reason: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -54,6 +55,7 @@ class ApiError(Exception):
         self.message = message
         self.details = list(details)
         self.reason = reason or _STATUS.get(code, ("", "unknown"))[1]
+        self.headers = headers
 
     def body(self, *, storage: bool = False) -> dict[str, Any]:
         """`{"error": {…}}`. The storage API gives `errors` with a reason where the others give `status` and `details`."""

@@ -1,4 +1,7 @@
-"""Where Vertex AI trains (cloud.google.com/vertex-ai/docs/general/locations). All are here, each with its own jobs."""
+"""Where Vertex AI trains, each region with its own jobs, and where buckets can be.
+
+Sources: cloud.google.com/vertex-ai/docs/general/locations, cloud.google.com/storage/docs/locations.
+"""
 
 REGIONS = frozenset(
     {
@@ -42,3 +45,9 @@ REGIONS = frozenset(
         "us-west4",
     }
 )
+
+# as a bucket's `location` has them
+BUCKET_MULTI_REGIONS = frozenset({"ASIA", "EU", "US"})
+BUCKET_DUAL_REGIONS = frozenset({"ASIA1", "EUR4", "EUR5", "EUR7", "EUR8", "NAM4"})
+_WITHOUT_TRAINING = {"asia-south2", "asia-southeast3", "europe-north2", "europe-west10", "northamerica-south1"}
+BUCKET_REGIONS = frozenset(name.upper() for name in REGIONS | _WITHOUT_TRAINING)

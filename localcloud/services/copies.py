@@ -88,8 +88,10 @@ def _copy(call: Call) -> tuple[StoredObject, dict[str, Any]]:
         params["generation"] = params["sourceGeneration"]
     found, file = _open(call.cloud, params["sourceBucket"], params["sourceObject"], params, "ifSource")
     with file:
-        # holds and retention belong to the object that has them
-        kept = {key: value for key, value in found.metadata.items() if key not in ("temporaryHold", "retention")}
+        # holds and retention belong to the object that has them, the class to its bucket
+        kept = {
+            key: value for key, value in found.metadata.items() if key not in ("temporaryHold", "retention", "storageClass")
+        }
         copied = _write(call, bucket, name, [file], writable(call.body) or kept)
     return copied, resource(call.cloud, copied, settings)
 
@@ -111,7 +113,7 @@ def _open(cloud: Cloud, bucket: str, name: str, params: Mapping[str, Any], prefi
 def _write(call: Call, bucket: str, name: str, sources: list[BinaryIO], metadata: Mapping[str, Any]) -> StoredObject:
     objects = store(call.cloud)
     settings = bucket_settings(call.cloud, bucket)
-    metadata = merge({}, metadata)
+    metadata = merge({"storageClass": settings["storageClass"]}, metadata)
     check_own_retention(call.cloud, settings, {}, metadata, override=False)
     digests = Digests()
     try:

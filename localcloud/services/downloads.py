@@ -93,7 +93,8 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     else:
         begin, end = int(first), min(int(last) if last else size - 1, size - 1)
     if begin > end:
-        raise ApiError(416, message=f"The requested range cannot be satisfied: the object has {size} bytes.")
+        message = f"The requested range cannot be satisfied: the object has {size} bytes."
+        raise ApiError(416, message=message, headers={"Content-Range": f"bytes */{size}"})  # how clients know an empty object
     return begin, end
 
 

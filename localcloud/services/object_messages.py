@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from localcloud.api import ApiError, invalid
+from starlette.responses import Response
+
+from localcloud.api import ApiError, Call, invalid
 from localcloud.cloud import Cloud, rfc3339
 from localcloud.services.retention import check_removable, expiration
 from localcloud.storage.objects import Check
@@ -32,7 +34,9 @@ FIELDS = frozenset(
         "temporaryHold",
     }
 )
-CONDITIONS = frozenset(f"if{what}{how}" for what in ("Generation", "Metageneration") for how in ("Match", "NotMatch"))
+STORAGE_CLASSES = frozenset(
+    {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY"}
+)
 HEADERS = ("cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType")  # of a download
 
 
@@ -55,7 +59,45 @@ def writable(body: Mapping[str, Any]) -> dict[str, Any]:
     for name in HEADERS:
         if any(character < " " or character == "\x7f" for character in str(body.get(name) or "")):
             raise invalid(f"{name} is sent as an HTTP header and must not contain control characters.")
-    return {key: value for key, value in body.items() if key in FIELDS}
+    given = {key: value for key, value in body.items() if key in FIELDS}
+    if name := given.get("storageClass"):
+        given["storageClass"] = storage_class(name)
+    return given
+
+
+def storage_class(name: str) -> str:
+    """The class of a bucket or an object, in capitals. Raises ApiError 400 when there is none of this name."""
+    if name.upper() not in STORAGE_CLASSES:
+        raise invalid(f"Invalid storage class: {name}.", field_path="storageClass")
+    return name.upper()
+
+
+def not_modified(call: Call, etag: str, **now: str) -> Response | None:
+    """304 to a reader who asked for another version than the one that is there, by parameters (`now`: its Generation and
+    Metageneration) or by ETags in the headers; None to any other. Raises ApiError 412 to one who asked for a certain version.
+    """
+    wanted, unwanted = (_etags(call.request.headers.get(name)) for name in ("if-match", "if-none-match"))
+    if unwanted & {etag, "*"} or any(call.params.get(f"if{what}NotMatch") == value for what, value in now.items()):
+        return Response(status_code=304)
+    if (wanted and not wanted & {etag, "*"}) or any(
+        call.params.get(f"if{what}Match", value) != value for what, value in now.items()
+    ):
+        raise _unmet()
+    return None
+
+
+def refuse_soft_deleted(call: Call) -> None:
+    """Raises ApiError 501 to who asks for what was deleted: none of it is kept, and to say that there is none would mislead."""
+    if call.params.get("softDeleted"):
+        raise ApiError(501, message=f"{call.method.id} with softDeleted is not offered by the local cloud.")
+
+
+def _etags(header: str | None) -> set[str]:
+    return {each.strip().removeprefix("W/").strip('"') for each in header.split(",")} if header else set()
+
+
+def _unmet() -> ApiError:
+    return ApiError(412, message="At least one of the pre-conditions you specified did not hold.")
 
 
 def preconditions(params: Mapping[str, Any], prefix: str = "if") -> Check:
@@ -66,7 +108,7 @@ def preconditions(params: Mapping[str, Any], prefix: str = "if") -> Check:
             now = "0" if found is None else str(found.generation if what == "Generation" else found.metageneration)
             wanted, unwanted = params.get(f"{prefix}{what}Match"), params.get(f"{prefix}{what}NotMatch")
             if wanted not in (None, now) or unwanted == now:
-                raise ApiError(412, message="At least one of the pre-conditions you specified did not hold.")
+                raise _unmet()
 
     return check
 
@@ -86,6 +128,7 @@ def resource(cloud: Cloud, found: StoredObject, settings: Mapping[str, Any]) -> 
     """The Object message; `settings` are its bucket's."""
     path = f"b/{found.bucket}/o/{_quoted(found.name)}"
     answer = {
+        "storageClass": settings["storageClass"],  # of a file that a job has written; what the API writes has its own
         **_described(found),
         "selfLink": f"{cloud.base_url}/storage/v1/{path}",
         "mediaLink": f"{cloud.base_url}/download/storage/v1/{path}?generation={found.generation}&alt=media",
@@ -107,7 +150,6 @@ def _described(found: StoredObject) -> dict[str, Any]:
         "generation": str(found.generation),
         "metageneration": str(found.metageneration),
         "contentType": "application/octet-stream",
-        "storageClass": "STANDARD",
         "size": str(found.size),
         "etag": etag(found),
         "timeCreated": created,

@@ -17,12 +17,13 @@ from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.services.downloads import download
 from localcloud.services.object_messages import (
-    CONDITIONS,
     asked_generation,
     etag,
     merge,
     no_object,
+    not_modified,
     preconditions,
+    refuse_soft_deleted,
     replaceable,
     resource,
     writable,
@@ -49,6 +50,7 @@ def store(cloud: Cloud) -> ObjectStore:
 @method("storage.objects.get")
 async def get(call: Call) -> dict[str, Any] | Response:
     """In the event loop, since the way to another thread and back takes longer than a look at one file."""
+    refuse_soft_deleted(call)
     bucket, name = call.params["bucket"], call.params["object"]
     settings = bucket_settings(call.cloud, bucket)
     generation = asked_generation(call.params)
@@ -89,12 +91,11 @@ def read_public_path(cloud: Cloud, request: Request, path: str) -> Response | No
 
 @method("storage.objects.list")
 def list_(call: Call) -> dict[str, Any]:
+    refuse_soft_deleted(call)
     params = call.params
     bucket = params["bucket"]
     settings = bucket_settings(call.cloud, bucket)
     answer: dict[str, Any] = {"kind": "storage#objects"}
-    if params.get("softDeleted"):
-        return answer
     prefix, glob = params.get("prefix", ""), params.get("matchGlob", "")
     delimiter = params.get("delimiter", "")
     if glob and delimiter not in ("", "/"):
@@ -175,14 +176,8 @@ def existing(call: Call, found: StoredObject | None) -> StoredObject:
 
 
 def _refused(call: Call, found: StoredObject) -> Response | None:
-    """304 to a reader who has this version and asked for another one only. Raises ApiError 412."""
-    if not CONDITIONS & call.params.keys():
-        return None
-    unwanted = call.params.get("ifGenerationNotMatch"), call.params.get("ifMetagenerationNotMatch")
-    if unwanted[0] == str(found.generation) or unwanted[1] == str(found.metageneration):
-        return Response(status_code=304)
-    preconditions(call.params)(found)
-    return None
+    now = {"Generation": str(found.generation), "Metageneration": str(found.metageneration)}
+    return not_modified(call, etag(found), **now)
 
 
 def _update(call: Call, change: Any) -> dict[str, Any]:

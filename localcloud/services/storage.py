@@ -15,7 +15,8 @@ from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud, rfc3339
 from localcloud.database import register_schema
 from localcloud.policies import delete_policy, get_policy, set_policy
-from localcloud.services.object_messages import merge
+from localcloud.regions import BUCKET_DUAL_REGIONS, BUCKET_MULTI_REGIONS, BUCKET_REGIONS
+from localcloud.services.object_messages import merge, not_modified, refuse_soft_deleted, storage_class
 from localcloud.services.objects import store
 from localcloud.services.projects import check_project
 from localcloud.services.retention import bucket_settings, check_policy_change
@@ -54,7 +55,6 @@ SETTINGS = frozenset(
         "website",
     }
 )
-MULTI_REGIONS = ("US", "EU", "ASIA")
 LOCK_DAYS = 90  # after these, uniform access cannot be switched off again
 
 
@@ -79,14 +79,16 @@ def insert(call: Call) -> dict[str, Any]:
 
 
 @method("storage.buckets.get")
-async def get(call: Call) -> dict[str, Any]:
+async def get(call: Call) -> dict[str, Any] | Response:
     """In the event loop: it is one look into the database."""
-    _check_metageneration(call, call.params["bucket"])
-    return _bucket(call.cloud, call.params["bucket"])
+    refuse_soft_deleted(call)
+    found = _bucket(call.cloud, call.params["bucket"])
+    return not_modified(call, found["etag"], Metageneration=found["metageneration"]) or found
 
 
 @method("storage.buckets.list")
 def list_(call: Call) -> dict[str, Any]:
+    refuse_soft_deleted(call)
     check_project(call.cloud, call.params["project"])
     limit = max(1, min(call.params.get("maxResults", 1000), 1000))
     rows = call.cloud.db.query(
@@ -231,7 +233,9 @@ def _completed(cloud: Cloud, old: Mapping[str, Any], settings: dict[str, Any]) -
     """What the service adds to the settings given."""
     settings = merge({}, settings)
     settings["location"] = settings.get("location", "US").upper()
-    settings.setdefault("storageClass", "STANDARD")
+    if settings["location"] not in BUCKET_REGIONS | BUCKET_DUAL_REGIONS | BUCKET_MULTI_REGIONS:
+        raise invalid(f"The specified location constraint is not valid: {settings['location']}.", field_path="location")
+    settings["storageClass"] = storage_class(settings.get("storageClass", "STANDARD"))
     iam = settings.setdefault("iamConfiguration", {})
     iam.setdefault("publicAccessPrevention", "inherited")
     uniform = iam.get("uniformBucketLevelAccess", iam.get("bucketPolicyOnly", {}))
@@ -283,9 +287,15 @@ def _described(row: sqlite3.Row) -> dict[str, Any]:
         "etag": base64.b64encode(str(row["metageneration"]).encode()).decode(),
         "timeCreated": row["created"],
         "updated": row["updated"],
-        "locationType": "multi-region" if settings["location"] in MULTI_REGIONS else "region",
+        "locationType": _location_type(settings),
         **settings,
     }
+
+
+def _location_type(settings: Mapping[str, Any]) -> str:
+    if settings["location"] in BUCKET_DUAL_REGIONS or "customPlacementConfig" in settings:
+        return "dual-region"
+    return "multi-region" if settings["location"] in BUCKET_MULTI_REGIONS else "region"
 
 
 def _resource(bucket: str) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from starlette.responses import Response
 from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.database import register_schema
+from localcloud.messages import parse_json
 from localcloud.services.object_messages import merge, preconditions, replaceable, resource, writable
 from localcloud.services.objects import store
 from localcloud.services.retention import bucket_settings, check_own_retention, has_versioning
@@ -147,6 +148,7 @@ def _finish(
     if "contentEncoding" in call.params:
         fields |= writable({"contentEncoding": call.params["contentEncoding"]})
     settings = bucket_settings(call.cloud, call.params["bucket"])
+    fields.setdefault("storageClass", settings["storageClass"])
     if settings.get("defaultEventBasedHold"):
         fields.setdefault("eventBasedHold", True)
     check_own_retention(call.cloud, settings, {}, fields, override=False)
@@ -170,7 +172,7 @@ async def _begin(call: Call) -> Response:
         if len(chunks) > METADATA_LIMIT:
             raise ApiError(413, message=f"The metadata of an upload is larger than {METADATA_LIMIT} bytes.")
     try:
-        metadata = call.method.read_body(json.loads(chunks or b"{}"))
+        metadata = call.method.read_body(parse_json(chunks or b"{}"))
     except ValueError as error:
         raise invalid(f"Invalid JSON payload received. {error}") from error
     metadata.setdefault("contentType", call.request.headers.get("x-upload-content-type", "application/octet-stream"))
@@ -208,7 +210,7 @@ async def _continue(call: Call) -> dict[str, Any] | Response:
     if row["done"] is not None:
         done: dict[str, Any] = json.loads(row["done"])
         return done
-    first, total = _content_range(call.request.headers.get("content-range"))
+    first, total = _content_range(call.request.headers)
     received = path.stat().st_size if path.exists() else 0
     if first is not None:
         if first > received:
@@ -262,14 +264,22 @@ def _incomplete(received: int) -> Response:
     return Response(status_code=308, headers=headers)
 
 
-def _content_range(header: str | None) -> tuple[int | None, int | None]:
+def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
     """(first byte, total): first is None for a query of the state; total is None while it is not known."""
+    header = headers.get("content-range")
     if header is None:
         return 0, None
-    match = re.fullmatch(r"bytes\s+(?:(\d+)-\d+|\*)/(\d+|\*)", header.strip())
+    match = re.fullmatch(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", header.strip())
     if not match:
         raise invalid(f"Failed to parse Content-Range header: {header!r}.")
-    return (int(match[1]) if match[1] else None), (int(match[2]) if match[2] != "*" else None)
+    total = int(match[3]) if match[3] != "*" else None
+    if match[1] is None:
+        return None, total
+    first, end = int(match[1]), int(match[2]) + 1
+    length = headers.get("content-length")  # not there when the length was not known before
+    if end <= first or (total is not None and end > total) or (length is not None and int(length) != end - first):
+        raise invalid(f"Content-Range {header!r} does not go with the {length or 'unknown number of'} bytes that are sent.")
+    return first, total
 
 
 def _session_file(cloud: Cloud, upload_id: str) -> Path:

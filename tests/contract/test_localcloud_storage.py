@@ -76,6 +76,41 @@ def test_bucket_names_and_duplicates(local_cloud: LocalCloud, bucket: str) -> No
     assert "other-project" in local_cloud.refusal(403, "storage.buckets.insert", {"name": "fine"}, project="other-project")
 
 
+def test_where_a_bucket_can_be(local_cloud: LocalCloud) -> None:
+    for location, kind in (("europe-west10", "region"), ("eu", "multi-region"), ("nam4", "dual-region")):
+        body = {"name": f"in-{location}", "location": location}
+        made = local_cloud.call("storage.buckets.insert", body, project=PROJECT)
+        assert (made["location"], made["locationType"]) == (location.upper(), kind)
+    body = {"name": "nowhere", "location": "us-centrall1"}
+    assert "US-CENTRALL1" in local_cloud.refusal(400, "storage.buckets.insert", body, project=PROJECT)
+
+
+def test_objects_have_the_class_of_their_bucket(local_cloud: LocalCloud, bucket: str) -> None:
+    body = {"name": "cold-bucket", "storageClass": "nearline"}
+    assert local_cloud.call("storage.buckets.insert", body, project=PROJECT)["storageClass"] == "NEARLINE"
+    assert local_cloud.upload("cold-bucket", "sent", b"x")["storageClass"] == "NEARLINE"
+    (local_cloud.home / "buckets" / "cold-bucket" / "written").write_bytes(b"x")
+    assert local_cloud.call("storage.objects.get", bucket="cold-bucket", object="written")["storageClass"] == "NEARLINE"
+    there = {"destinationBucket": bucket, "destinationObject": "sent"}
+    copied = local_cloud.call("storage.objects.copy", {}, sourceBucket="cold-bucket", sourceObject="sent", **there)
+    assert copied["storageClass"] == "STANDARD"
+    # what is there keeps its class when the bucket's own changes
+    local_cloud.call("storage.buckets.patch", {"storageClass": "COLDLINE"}, bucket="cold-bucket")
+    assert local_cloud.call("storage.objects.get", bucket="cold-bucket", object="sent")["storageClass"] == "NEARLINE"
+    assert "FROZEN" in local_cloud.refusal(400, "storage.buckets.patch", {"storageClass": "FROZEN"}, bucket="cold-bucket")
+
+
+def test_what_was_deleted_is_not_said_to_be_nowhere(local_cloud: LocalCloud, bucket: str) -> None:
+    for method_id, params in (
+        ("storage.objects.list", {"bucket": bucket}),
+        ("storage.objects.get", {"bucket": bucket, "object": "x", "generation": "1"}),
+        ("storage.buckets.list", {"project": PROJECT}),
+        ("storage.buckets.get", {"bucket": bucket, "generation": "1"}),
+    ):
+        message = local_cloud.refusal(501, method_id, **params, softDeleted=True)
+        assert message.startswith(f"{method_id} with softDeleted is not offered")
+
+
 def test_bucket_with_objects_is_not_deleted(local_cloud: LocalCloud, bucket: str) -> None:
     local_cloud.upload(bucket, "a/b", b"x")
     assert "not empty" in local_cloud.refusal(409, "storage.buckets.delete", bucket=bucket)
@@ -229,6 +264,16 @@ def test_resumable_upload_in_chunks(local_cloud: LocalCloud, bucket: str) -> Non
     assert local_cloud.download(bucket, "big").content == content
 
 
+def test_a_chunk_that_is_not_what_its_range_says_is_refused(local_cloud: LocalCloud, bucket: str) -> None:
+    begun = local_cloud.request("POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=x")
+    session = begun.headers["location"].removeprefix(local_cloud.url)
+    for content_range, content in (("0-9/10", b"five5"), ("0-2/10", b"five5"), ("5-2/10", b""), ("0-9/5", b"0123456789")):
+        answer = local_cloud.request("PUT", session, data=content, headers={"Content-Range": f"bytes {content_range}"})
+        assert content_range in error_message(answer, 400)
+    state = local_cloud.request("PUT", session, headers={"Content-Range": "bytes */*"})
+    assert state.status_code == 308 and "range" not in state.headers  # the upload goes on as if they had not been sent
+
+
 def test_resumable_upload_in_one_request_and_cancel(local_cloud: LocalCloud, bucket: str) -> None:
     path = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=one"
     session = local_cloud.request("POST", path).headers["location"].removeprefix(local_cloud.url)
@@ -270,6 +315,22 @@ def test_preconditions(local_cloud: LocalCloud, bucket: str) -> None:
     assert f"No such object: {bucket}/a" in local_cloud.refusal(404, "storage.objects.delete", **get)
 
 
+def test_etags(local_cloud: LocalCloud, bucket: str) -> None:
+    local_cloud.upload(bucket, "a", b"1")
+    for path in (f"/storage/v1/b/{bucket}", f"/storage/v1/b/{bucket}/o/a", f"/storage/v1/b/{bucket}/o/a?alt=media"):
+        etag = local_cloud.request("GET", path.partition("?")[0]).json()["etag"]
+        for headers, code in (
+            ({"If-None-Match": etag}, 304),
+            ({"If-None-Match": f'"other", "{etag}"'}, 304),
+            ({"If-None-Match": "other"}, 200),
+            ({"If-Match": etag}, 200),
+            ({"If-Match": "other"}, 412),
+        ):
+            assert local_cloud.request("GET", path, headers=headers).status_code == code, (path, headers)
+    assert local_cloud.answer("storage.buckets.get", bucket=bucket, ifMetagenerationNotMatch="1").status_code == 304
+    local_cloud.refusal(412, "storage.buckets.get", bucket=bucket, ifMetagenerationMatch="2")
+
+
 # -- reading, listing, changing
 
 
@@ -283,7 +344,8 @@ def test_ranges(local_cloud: LocalCloud, bucket: str) -> None:
     ):
         answer = local_cloud.download(bucket, "r", Range=header)
         assert (answer.status_code, answer.content, answer.headers["content-range"]) == (206, content, answered)
-    error_message(local_cloud.download(bucket, "r", Range="bytes=10-"), 416)
+    beyond = local_cloud.download(bucket, "r", Range="bytes=10-")
+    assert error_message(beyond, 416) and beyond.headers["content-range"] == "bytes */10"
     answer = local_cloud.request("GET", f"/download/storage/v1/b/{bucket}/o/r?alt=media")
     assert answer.content == b"0123456789" and f"md5={md5(b'0123456789')}" in answer.headers["x-goog-hash"]
 

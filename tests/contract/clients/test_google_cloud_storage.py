@@ -115,6 +115,8 @@ def test_files(bucket: storage.Bucket) -> None:
         file.write("one\ntwo\n")
     with blob.open("r") as file:
         assert list(file) == ["one\n", "two\n"]
+    bucket.blob("empty").upload_from_string(b"")
+    assert bucket.blob("empty", chunk_size=2**18).download_as_bytes() == b""
     content = os.urandom(700_000)
     with BlobWriter(bucket.blob("big"), chunk_size=256 * 1024) as writer:
         for start in range(0, len(content), 100_000):
@@ -193,6 +195,11 @@ def test_metadata_and_preconditions(bucket: storage.Bucket) -> None:
     blob.patch()
     found = bucket.get_blob("x")
     assert (found.metadata, found.cache_control, found.metageneration) == ({"k": "v"}, "no-store", 2)
+    found.reload(if_etag_match=found.etag)
+    with pytest.raises(exceptions.NotModified):
+        found.reload(if_etag_not_match=found.etag)
+    with pytest.raises(exceptions.PreconditionFailed):
+        bucket.get_blob("x", if_etag_match="other")
     found.metadata = {"k": None}
     found.patch(if_metageneration_match=2)
     assert not bucket.get_blob("x").metadata
