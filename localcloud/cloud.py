@@ -39,6 +39,11 @@ class Cloud:
         """Unfinished uploads, on the same file system as the buckets."""
         return self.home / "uploads"
 
+    @property
+    def service_agent(self) -> str:
+        """The account of a job that names none: Vertex AI's own for custom code, which may use all of the project's buckets."""
+        return f"service-{self.project_number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com"
+
     def now(self) -> datetime:
         return datetime.now(timezone.utc) + self.skew
 

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from localcloud import batch, chaos, credentials, identity, masks, metadata, permissions
+from localcloud import batch, chaos, credentials, masks, permissions
 from localcloud.api import Answer, ApiError, Call, handler_of, invalid
 from localcloud.bodies import read, read_json, read_message
 from localcloud.cloud import Cloud
@@ -30,6 +30,7 @@ from localcloud.dashboard.app import SIGN_IN, Dashboard
 from localcloud.dashboard.client import Client
 from localcloud.discovery import DOCUMENTS, Method, Router
 from localcloud.home import HOST
+from localcloud.jobs import identity, metadata
 from localcloud.services.objects import read_public_path
 
 REMEMBERED = 1024  # paths and query strings whose meaning is kept

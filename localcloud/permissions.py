@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localcloud.api import ApiError
-from localcloud.identity import service_agent
 from localcloud.policies import get_policy
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def repository(name: str) -> Resource:
 
 def allowed(cloud: Cloud, email: str, permission: str, on: Resource) -> bool:
     """Whether an account has a permission on a resource, by the resource's policy or the project's."""
-    if email == service_agent(cloud):
+    if email == cloud.service_agent:
         return permission in _SERVICE_AGENT
     members = {f"serviceAccount:{email}", "allAuthenticatedUsers", "allUsers"}
     return any(

@@ -21,7 +21,7 @@ from localcloud.jobs.cluster import Replica
 from localcloud.jobs.ending import Patience
 from localcloud.jobs.journal import Journal
 from localcloud.jobs.launch import Host
-from localcloud.services.logging import micros_of
+from localcloud.moments import micros_of
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud

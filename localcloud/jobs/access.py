@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from localcloud import identity, permissions
-from localcloud.jobs import cluster
+from localcloud import permissions
+from localcloud.jobs import cluster, identity
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud

@@ -22,7 +22,7 @@ from localcloud.jobs.journal import Journal
 from localcloud.jobs.preparation import Preparation, disk_error
 from localcloud.jobs.states import LIVE, Decision, ReplicaState
 from localcloud.jobs.store import ReplicaRow
-from localcloud.services import logging
+from localcloud.moments import micros_of
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -63,7 +63,7 @@ class ActiveJob:
         self._broken: dict[str, Any] | None = None
         self._timeout_at = math.inf  # by the monotonic clock: the other one may be set
         if row["start_time"]:
-            ran = cloud.now().timestamp() - logging.micros_of(row["start_time"]) / 1e6
+            ran = cloud.now().timestamp() - micros_of(row["start_time"]) / 1e6
             self._timeout_at = time.monotonic() + self._timeout - ran
         self._counts_restart = True  # the restart of the whole job that is under way, among the three that it has
         self._left_in: str | None = row["state"]  # by the server before this one, until `step` has gone on from there

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localcloud import logentries
 from localcloud.cloud import rfc3339
 from localcloud.jobs import limits, log, states, store
 from localcloud.jobs.cluster import Replica
@@ -13,7 +14,6 @@ from localcloud.jobs.dialect import Dialect
 from localcloud.jobs.lines import last_lines, read_lines
 from localcloud.jobs.states import ReplicaState
 from localcloud.jobs.store import ReplicaRow
-from localcloud.services import logging
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -35,7 +35,7 @@ class Journal:
 
     def say(self, message: str, severity: str = "INFO") -> None:
         """Log a message of the service about the job."""
-        logging.append(self._cloud, [log.service(self._cloud.project, self._number, message, severity)])
+        logentries.append(self._cloud, [log.service(self._cloud.project, self._number, message, severity)])
 
     def record(self, rows: Iterable[ReplicaRow], message: str) -> None:
         """Store replicas as they are now and log it; `{}` in the message stands for the replica's name."""
@@ -44,7 +44,7 @@ class Journal:
                 store.save_replica(self._cloud.db, self._number, row)
                 name = self._dialect.task_name(row.replica)
                 entry = log.lifecycle(self._cloud.project, self._number, name, row, message.format(name))
-                logging.append(self._cloud, [entry])
+                logentries.append(self._cloud, [entry])
 
     def record_exit(self, row: ReplicaRow, state: ReplicaState) -> None:
         """Store and log that a replica has ended, and what that made of it."""
@@ -65,7 +65,7 @@ class Journal:
         before, row.offsets = row.offsets, offsets
         try:
             with self._cloud.db.transaction():
-                logging.append(self._cloud, entries)
+                logentries.append(self._cloud, entries)
                 store.save_replica(self._cloud.db, self._number, row)
         except BaseException:
             row.offsets = before

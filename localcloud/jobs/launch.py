@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localcloud import metadata
-from localcloud.jobs import cluster, gpus, machines, memory, mounts, replica
+from localcloud.jobs import cluster, gpus, machines, memory, metadata, mounts, replica
 from localcloud.jobs.cluster import Replica
 from localcloud.jobs.dialect import Dialect
 from localcloud.jobs.store import ReplicaRow

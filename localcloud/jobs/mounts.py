@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localcloud import identity, permissions
+from localcloud import permissions
+from localcloud.jobs import identity
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
@@ -45,7 +46,7 @@ class Mounts:
 def mounts_of(cloud: Cloud, spec: Mapping[str, Any]) -> Mounts:
     """What the account of a job may see of the buckets there are now."""
     email = identity.account_of(cloud, spec)
-    if email == identity.service_agent(cloud):
+    if email == cloud.service_agent:
         return Mounts(everything=True)
     found = Mounts()
     for folder in sorted(path for path in cloud.buckets.iterdir() if path.is_dir()):

@@ -12,13 +12,12 @@ import re
 import sqlite3
 from typing import Any
 
-from localcloud import filters
+from localcloud import filters, logentries
 from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import rfc3339
 from localcloud.jobs import access, log, states, store
 from localcloud.jobs.training_input import JOB_ID, field_of, job_spec, violations
 from localcloud.regions import REGIONS
-from localcloud.services import logging
 from localcloud.services.vertex_validation import check_custom_job
 from localcloud.services.vertex_validation import violations as custom_job_violations
 
@@ -49,8 +48,8 @@ def create(call: Call) -> dict[str, Any]:
         if store.job(cloud.db, number):
             raise _field_error("job.job_id", "A job with this id already exists.", code=409, status="ALREADY_EXISTS")
         store.insert_job(cloud.db, number, job["trainingInput"]["region"], body, rfc3339(cloud.now()))
-        logging.append(cloud, [log.service(cloud.project, number, "Validating job requirements...")])
-        logging.append(cloud, [log.service(cloud.project, number, "Job creation request has been successfully validated.")])
+        logentries.append(cloud, [log.service(cloud.project, number, "Validating job requirements...")])
+        logentries.append(cloud, [log.service(cloud.project, number, "Job creation request has been successfully validated.")])
     cloud.runner.submit(number)
     return _resource(_row(call, number))
 

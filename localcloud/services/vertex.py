@@ -13,12 +13,12 @@ import sqlite3
 import time
 from typing import Any
 
-from localcloud import filters, masks, moments
+from localcloud import filters, logentries, masks, moments
 from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import rfc3339
 from localcloud.jobs import access, log, states, store
 from localcloud.regions import REGIONS
-from localcloud.services import logging, operations
+from localcloud.services import operations
 from localcloud.services.vertex_validation import check_custom_job
 
 _MAX_PAGE = 1000
@@ -36,7 +36,7 @@ def create(call: Call) -> dict[str, Any]:
     with cloud.db.transaction():
         number = str(time.time_ns())
         store.insert_job(cloud.db, number, location, call.body, rfc3339(cloud.now()))
-        logging.append(cloud, [log.service(cloud.project, number, "Job creation request has been accepted.")])
+        logentries.append(cloud, [log.service(cloud.project, number, "Job creation request has been accepted.")])
     cloud.runner.submit(number)
     return _resource(call, _row(call, location, number))
 

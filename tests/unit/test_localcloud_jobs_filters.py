@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from localcloud import filters
+from localcloud import filters, logentries
 from localcloud.api import ApiError
 from localcloud.cloud import Cloud, open_cloud
 from localcloud.filters import And, Comparison, Not, Or, Text, parse
 from localcloud.home import Home
-from localcloud.services import logging
+from localcloud.logfilter import condition_of
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def cloud(tmp_path: Path) -> Cloud:
     home = Home(tmp_path)
     home.prepare()
     cloud = open_cloud(home, "http://127.0.0.1:1")
-    logging.append(cloud, ENTRIES)
+    logentries.append(cloud, ENTRIES)
     return cloud
 
 
@@ -101,7 +101,7 @@ def cloud(tmp_path: Path) -> Cloud:
     ],
 )
 def test_matching(cloud: Cloud, text: str, found: list[int]) -> None:
-    condition, parameters = logging.condition_of(text)
+    condition, parameters = condition_of(text)
     rows = cloud.db.query(f"SELECT id FROM log_entries WHERE {condition} ORDER BY id", parameters)
     assert [row["id"] - 1 for row in rows] == found
 
@@ -121,13 +121,13 @@ def test_matching(cloud: Cloud, text: str, found: list[int]) -> None:
 )
 def test_wrong_filters_are_named(text: str) -> None:
     with pytest.raises(ApiError, match="Unparseable filter") as raised:
-        logging.condition_of(text)
+        condition_of(text)
     assert raised.value.code == 400
     assert repr(text) in raised.value.message
 
 
 def test_entries_of_one_job_are_found_through_the_index(cloud: Cloud) -> None:
-    condition, parameters = logging.condition_of(
+    condition, parameters = condition_of(
         'resource.type="ml_job" AND resource.labels.job_id="7" AND timestamp>="2026-01-01T00:00:00Z"'
     )
     plan = cloud.db.query(
@@ -138,7 +138,7 @@ def test_entries_of_one_job_are_found_through_the_index(cloud: Cloud) -> None:
 
 
 def test_entries_written_at_once_keep_their_order(cloud: Cloud) -> None:
-    logging.append(cloud, [{"textPayload": str(i), "logName": "order"} for i in range(200)])
+    logentries.append(cloud, [{"textPayload": str(i), "logName": "order"} for i in range(200)])
     rows = cloud.db.query("SELECT micros, insert_id FROM log_entries WHERE log_name = 'order' ORDER BY id")
     keys = [(row["micros"], row["insert_id"]) for row in rows]
     assert keys == sorted(set(keys))

@@ -30,14 +30,9 @@ class Caller:
 OWNER = Caller()
 
 
-def service_agent(cloud: Cloud) -> str:
-    """The account of a job that names none: Vertex AI's own for custom code, which may use all of the project's buckets."""
-    return f"service-{cloud.project_number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com"
-
-
 def account_of(cloud: Cloud, spec: Mapping[str, Any]) -> str:
     """The account that a job of this CustomJobSpec runs as."""
-    return str(spec.get("serviceAccount") or service_agent(cloud))
+    return str(spec.get("serviceAccount") or cloud.service_agent)
 
 
 def issue(cloud: Cloud, number: str) -> str:

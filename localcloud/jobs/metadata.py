@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from localcloud import identity
 from localcloud.api import ApiError
+from localcloud.jobs import identity
 
 if TYPE_CHECKING:
     from localcloud.cloud import Cloud
