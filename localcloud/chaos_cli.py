@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import urllib.error
 import urllib.request
 from typing import Any
@@ -37,7 +38,7 @@ def add(commands: Any) -> None:
 
     delay = faults.add_parser("delay", help="answer the next calls of a service late")
     delay.add_argument("target", metavar="TARGET", help=target)
-    delay.add_argument("--seconds", type=float, required=True, metavar="S")
+    delay.add_argument("--seconds", type=seconds, required=True, metavar="S")
     delay.add_argument("--calls", type=int, default=1, metavar="N", help="how many calls (default: 1)")
     delay.set_defaults(
         request=lambda given: (
@@ -48,7 +49,7 @@ def add(commands: Any) -> None:
 
     skew = faults.add_parser("skew", help="set the local cloud's clock wrong")
     skew.add_argument(
-        "--seconds", type=float, required=True, metavar="S", help="ahead of the time that it is; negative: behind"
+        "--seconds", type=seconds, required=True, metavar="S", help="ahead of the time that it is; negative: behind"
     )
     skew.set_defaults(request=lambda given: ("POST", {"skew": given.seconds}))
 
@@ -84,6 +85,14 @@ def add(commands: Any) -> None:
     for command in faults.choices.values():
         command.add_argument("--format", choices=("text", "json"), default="text", help="form of the result (default: text)")
         command.set_defaults(run=_run)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds that JSON can say: neither infinite nor none. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _run(arguments: argparse.Namespace, home: Home) -> int:

@@ -60,8 +60,8 @@ def writable(body: Mapping[str, Any]) -> dict[str, Any]:
         if any(character < " " or character == "\x7f" for character in str(body.get(name) or "")):
             raise invalid(f"{name} is sent as an HTTP header and must not contain control characters.")
     given = {key: value for key, value in body.items() if key in FIELDS}
-    if name := given.get("storageClass"):
-        given["storageClass"] = storage_class(name)
+    if kind := given.get("storageClass"):
+        given["storageClass"] = storage_class(kind)
     return given
 
 
