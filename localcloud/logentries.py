@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS log_entries (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- who follows the log goes on after the last one that was seen
     micros INTEGER NOT NULL,          -- timestamp in microseconds since 1970
     insert_id TEXT NOT NULL,
     job_id TEXT NOT NULL,             -- resource.labels.job_id, '' when there is none

@@ -5,16 +5,22 @@ Source: the logging v2 discovery document and the page "Logging query language".
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, unquote
+
+from anyio.to_thread import run_sync
+from starlette.responses import StreamingResponse
 
 from localcloud.api import ApiError, Call, method
 from localcloud.logentries import append
 from localcloud.logfilter import condition_of
 
 _MAX_PAGE = 1000
+_TAIL_SECONDS = 0.5  # between two looks for new entries
 
 
 @method("logging.entries.write")
@@ -50,11 +56,7 @@ def write(call: Call) -> dict[str, Any]:
 def list_entries(call: Call) -> dict[str, Any]:
     """The entries that match a filter, by time."""
     body = call.body
-    names = [*body.get("resourceNames", []), *(f"projects/{project}" for project in body.get("projectIds", []))]
-    if not names:
-        raise ApiError(400, "INVALID_ARGUMENT", "resourceNames is missing: name at least one, such as projects/PROJECT.")
-    for name in names:
-        _check_resource_name(call, name)
+    _check_resource_names(call)
     order = " ".join(body.get("orderBy", "timestamp asc").split()) or "timestamp asc"
     if order not in ("timestamp asc", "timestamp desc", "timestamp"):
         raise ApiError(400, "INVALID_ARGUMENT", f"orderBy must be 'timestamp asc' or 'timestamp desc', not {order!r}.")
@@ -79,6 +81,26 @@ def list_entries(call: Call) -> dict[str, Any]:
         last = rows[size - 1]
         answer["nextPageToken"] = _write_token(last["micros"], last["insert_id"], last["id"])
     return answer
+
+
+@method("logging.entries.tail")
+async def tail_entries(call: Call) -> StreamingResponse:
+    """What is written from now on and matches a filter, until the client goes away: REST's form of a stream, a JSON array."""
+    _check_resource_names(call)
+    condition, parameters = condition_of(call.body.get("filter", ""))
+    matching = f"SELECT id, entry FROM log_entries WHERE id > ? AND {condition} ORDER BY id LIMIT {_MAX_PAGE}"
+    newest = (await run_sync(call.cloud.db.query, "SELECT coalesce(max(id), 0) AS id FROM log_entries"))[0]["id"]
+
+    async def answers() -> AsyncIterator[str]:
+        after, separator = newest, "["
+        while True:
+            if rows := await run_sync(call.cloud.db.query, matching, [after, *parameters]):
+                yield separator + json.dumps({"entries": [json.loads(row["entry"]) for row in rows]}) + "\n"
+                after, separator = rows[-1]["id"], ","
+            else:
+                await asyncio.sleep(_TAIL_SECONDS)
+
+    return StreamingResponse(answers(), media_type="application/json")
 
 
 @method("logging.projects.logs.list", "logging.logs.list")
@@ -106,6 +128,15 @@ def delete_log(call: Call) -> dict[str, Any]:
     if not call.cloud.db.execute("DELETE FROM log_entries WHERE log_name = ?", (name,)):
         raise ApiError(404, "NOT_FOUND", f"Log {name} does not exist")
     return {}
+
+
+def _check_resource_names(call: Call) -> None:
+    """Raises ApiError unless the body names something to read, and only what is the project's."""
+    names = [*call.body.get("resourceNames", []), *(f"projects/{project}" for project in call.body.get("projectIds", []))]
+    if not names:
+        raise ApiError(400, "INVALID_ARGUMENT", "resourceNames is missing: name at least one, such as projects/PROJECT.")
+    for name in names:
+        _check_resource_name(call, name)
 
 
 def _check_resource_name(call: Call, name: str) -> None:

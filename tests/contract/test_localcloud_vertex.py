@@ -343,5 +343,27 @@ def test_logs_are_named_and_forgotten(server: Server) -> None:
     server.call("DELETE", f"{logs}/mine%252Fown", "Empty", None, "logging.v2")
     assert server.entries(filter=f'logName="{entry["logName"]}"')["entries"] == []
     assert server.refused("DELETE", f"{logs}/mine%252Fown")[0] == 404
-    code, status, error = server.refused("POST", "v2/entries:tail", {"resourceNames": ["projects/odcloud-local"]})
-    assert (code, status) == (501, "UNIMPLEMENTED") and "logging.entries.tail" in error["message"]
+
+
+def test_logs_are_followed_as_they_are_written(server: Server) -> None:
+    def write(text: str, log: str = "followed") -> None:
+        entry = {"logName": f"projects/odcloud-local/logs/{log}", "resource": {"type": "global"}, "textPayload": text}
+        server.call("POST", "v2/entries:write", "WriteLogEntriesResponse", {"entries": [entry]}, "logging.v2")
+
+    write("before")
+    body = {"resourceNames": ["projects/odcloud-local"], "filter": "logName:followed"}
+    headers = {"Authorization": f"Bearer {server.cloud.token}"}
+    with requests.post(f"{server.url}/v2/entries:tail", json=body, headers=headers, stream=True, timeout=60) as answer:
+        assert answer.status_code == 200
+        lines = answer.iter_lines()
+        write("not this", log="other")
+        write("one")
+        received = [json.loads(next(lines).removeprefix(b"["))]
+        server.call("DELETE", "v2/projects/odcloud-local/logs/followed", "Empty", None, "logging.v2")
+        write("two")
+        received.append(json.loads(next(lines).removeprefix(b",")))
+    for message in received:
+        read_message(load_document("logging.v2")["schemas"], "TailLogEntriesResponse", message, proto=False)
+    assert [entry["textPayload"] for message in received for entry in message["entries"]] == ["one", "two"]
+    assert server.refused("POST", "v2/entries:tail", {})[0] == 400
+    assert server.refused("POST", "v2/entries:tail", {**body, "filter": "severity="})[0] == 400
