@@ -1,4 +1,5 @@
-"""uvicorn's HTTP/1.1 connection, with what it does not offer: answers without a task, files sent by the kernel, a reset.
+"""uvicorn's HTTP/1.1 connection, with what it does not offer: answers without a task, files sent by the kernel, a reset, an end
+to endless headers.
 
 A small read takes less time than a task of the event loop for it would, and the kernel sends a file without copying it twice.
 """
@@ -17,11 +18,30 @@ from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 PIECE = 1 << 20  # bytes sent before other connections have their turn
+LONGEST_HEAD = 1 << 20  # bytes of a request's head: it is kept in memory before anything says who sends it
 
 
 class Connection(HttpToolsProtocol):
     """Asks the application's `at_once` first, and gives each request that needs a task `reset` and `send_file` in its
     `scope["state"]`."""
+
+    _head: int | None = None  # bytes that have come of a head that is not whole yet
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head = None
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head is not None:
+            self._head += len(data)
+            if self._head > LONGEST_HEAD and not self.transport.is_closing():
+                self.transport.write(STATUS_LINE[431] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+                self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.keep_alive or self.flow.write_paused or cycle.waiting_for_100_continue:

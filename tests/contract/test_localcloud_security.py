@@ -143,6 +143,19 @@ def test_a_header_cannot_be_injected(local_cloud: LocalCloud, bucket: str, field
     assert answer.ok and "x-injected" not in answer.headers
 
 
+@pytest.mark.parametrize("begin", [b"GET /", b"GET /healthz HTTP/1.1\r\nX-Long: ", b"GET /healthz HTTP/1.1\r\nX: x\r\n"])
+def test_a_head_without_an_end(local_cloud: LocalCloud, begin: bytes) -> None:
+    """Nobody has said yet who sends it, so it is not kept."""
+    host, _, port = local_cloud.url.removeprefix("http://").partition(":")
+    piece = b"X-More: 1\r\n" * 10_000 if begin.endswith(b"\n") else b"x" * 100_000
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(begin)
+        with pytest.raises(OSError):
+            for _ in range(1000):
+                connection.sendall(piece)
+    assert local_cloud.request("GET", "/healthz").ok
+
+
 def test_a_header_that_is_not_latin(local_cloud: LocalCloud, bucket: str) -> None:
     local_cloud.upload(bucket, "x", b"x")
     disposition = 'attachment; filename="学.png"'
