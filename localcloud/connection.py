@@ -66,9 +66,13 @@ class Connection(HttpToolsProtocol):
 
     async def _send_file(self, cycle: RequestResponseCycle, descriptor: int, first: int, count: int) -> None:
         """Sends the body of an answer, whose head is sent, from an open file. Raises OSError when the file is shorter."""
+        if self._gone(cycle):
+            return
         self.transport.set_write_buffer_limits(0)  # so that `drain` waits until the head is gone
         try:
             await self.flow.drain()
+            if self._gone(cycle):
+                return
             # a transport does not share its descriptor with others who wait for it
             outgoing = os.dup(self.transport.get_extra_info("socket").fileno())
             try:
@@ -89,7 +93,13 @@ class Connection(HttpToolsProtocol):
             finally:
                 os.close(outgoing)
         finally:
-            self.transport.set_write_buffer_limits()
+            if not self._gone(cycle):
+                self.transport.set_write_buffer_limits()
+
+    def _gone(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the peer has gone away: a closed transport takes no call more."""
+        cycle.disconnected = cycle.disconnected or self.transport.is_closing()
+        return self.transport.is_closing()
 
     async def _writable(self, descriptor: int) -> None:
         ready = asyncio.Event()
@@ -101,7 +111,8 @@ class Connection(HttpToolsProtocol):
 
     def _reset(self) -> None:
         """Ends the connection so that the peer sees it reset."""
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if not self.transport.is_closing():
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
