@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from conftest import error_message
+from google.oauth2.credentials import Credentials
+from googleapiclient.discovery import build
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
@@ -43,6 +45,17 @@ def test_own_origin_and_localhost_are_let_in(local_cloud: LocalCloud) -> None:
     port = local_cloud.url.rpartition(":")[2]
     for headers in ({"Origin": local_cloud.url}, {"Host": f"localhost:{port}"}):
         assert local_cloud.request("GET", f"{PROJECT}/serviceAccounts", headers=headers).ok
+
+
+def test_a_long_question_comes_as_a_form(local_cloud: LocalCloud) -> None:
+    credentials = Credentials(str(local_cloud.session.headers["Authorization"]).removeprefix("Bearer "))
+    options = {"api_endpoint": local_cloud.url}
+    with build("aiplatform", "v1", credentials=credentials, client_options=options, static_discovery=True) as service:
+        jobs = service.projects().locations().customJobs()
+        wanted = " OR ".join(f'displayName="{number:050}"' for number in range(100))
+        asked = jobs.list(parent="projects/odcloud-local/locations/us-central1", filter=wanted)
+        assert asked.execute() == {}
+        assert asked.method == "POST"  # as which it was sent
 
 
 def test_what_is_not_offered_is_named(local_cloud: LocalCloud) -> None:
