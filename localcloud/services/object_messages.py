@@ -86,10 +86,11 @@ def not_modified(call: Call, etag: str, **now: str) -> Response | None:
     return None
 
 
-def refuse_soft_deleted(call: Call) -> None:
-    """Raises ApiError 501 to who asks for what was deleted: none of it is kept, and to say that there is none would mislead."""
-    if call.params.get("softDeleted"):
-        raise ApiError(501, message=f"{call.method.id} with softDeleted is not offered by the local cloud.")
+def refuse_unoffered(call: Call) -> None:
+    """Raises ApiError 501 to who asks for what was deleted, or for objects by their contexts: any answer would mislead."""
+    for name in ("softDeleted", "filter"):
+        if call.params.get(name):
+            raise ApiError(501, message=f"{call.method.id} with {name} is not offered by the local cloud.")
 
 
 def _etags(header: str | None) -> set[str]:

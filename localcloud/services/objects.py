@@ -23,7 +23,7 @@ from localcloud.services.object_messages import (
     no_object,
     not_modified,
     preconditions,
-    refuse_soft_deleted,
+    refuse_unoffered,
     replaceable,
     resource,
     writable,
@@ -50,7 +50,7 @@ def store(cloud: Cloud) -> ObjectStore:
 @method("storage.objects.get")
 async def get(call: Call) -> dict[str, Any] | Response:
     """In the event loop, since the way to another thread and back takes longer than a look at one file."""
-    refuse_soft_deleted(call)
+    refuse_unoffered(call)
     bucket, name = call.params["bucket"], call.params["object"]
     settings = bucket_settings(call.cloud, bucket)
     generation = asked_generation(call.params)
@@ -91,7 +91,7 @@ def read_public_path(cloud: Cloud, request: Request, path: str) -> Response | No
 
 @method("storage.objects.list")
 def list_(call: Call) -> dict[str, Any]:
-    refuse_soft_deleted(call)
+    refuse_unoffered(call)
     params = call.params
     bucket = params["bucket"]
     settings = bucket_settings(call.cloud, bucket)

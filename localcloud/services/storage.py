@@ -16,7 +16,7 @@ from localcloud.cloud import Cloud, rfc3339
 from localcloud.database import register_schema
 from localcloud.policies import delete_policy, get_policy, set_policy
 from localcloud.regions import BUCKET_DUAL_REGIONS, BUCKET_MULTI_REGIONS, BUCKET_REGIONS
-from localcloud.services.object_messages import merge, not_modified, refuse_soft_deleted, storage_class
+from localcloud.services.object_messages import merge, not_modified, refuse_unoffered, storage_class
 from localcloud.services.objects import store
 from localcloud.services.projects import check_project
 from localcloud.services.retention import bucket_settings, check_policy_change
@@ -64,6 +64,8 @@ def insert(call: Call) -> dict[str, Any]:
     name = call.body.get("name", "")
     if fault := bucket_fault(name):
         raise invalid(f"Invalid bucket name: '{name}': {fault}.")
+    if (call.body.get("hierarchicalNamespace") or {}).get("enabled"):
+        raise ApiError(501, message="hierarchicalNamespace is not offered by the local cloud.")
     now = rfc3339(call.cloud.now())
     given = _settings(call.body)
     if call.params.get("enableObjectRetention"):
@@ -81,14 +83,14 @@ def insert(call: Call) -> dict[str, Any]:
 @method("storage.buckets.get")
 async def get(call: Call) -> dict[str, Any] | Response:
     """In the event loop: it is one look into the database."""
-    refuse_soft_deleted(call)
+    refuse_unoffered(call)
     found = _bucket(call.cloud, call.params["bucket"])
     return not_modified(call, found["etag"], Metageneration=found["metageneration"]) or found
 
 
 @method("storage.buckets.list")
 def list_(call: Call) -> dict[str, Any]:
-    refuse_soft_deleted(call)
+    refuse_unoffered(call)
     check_project(call.cloud, call.params["project"])
     limit = max(1, min(call.params.get("maxResults", 1000), 1000))
     rows = call.cloud.db.query(

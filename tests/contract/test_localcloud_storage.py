@@ -100,7 +100,11 @@ def test_objects_have_the_class_of_their_bucket(local_cloud: LocalCloud, bucket:
     assert "FROZEN" in local_cloud.refusal(400, "storage.buckets.patch", {"storageClass": "FROZEN"}, bucket="cold-bucket")
 
 
-def test_what_was_deleted_is_not_said_to_be_nowhere(local_cloud: LocalCloud, bucket: str) -> None:
+def test_what_is_not_offered_is_not_left_out_silently(local_cloud: LocalCloud, bucket: str) -> None:
+    folders = {"name": "with-folders", "hierarchicalNamespace": {"enabled": True}}
+    assert "hierarchicalNamespace" in local_cloud.refusal(501, "storage.buckets.insert", folders, project=PROJECT)
+    message = local_cloud.refusal(501, "storage.objects.list", bucket=bucket, filter='contexts."a":*')
+    assert message.startswith("storage.objects.list with filter is not offered")
     for method_id, params in (
         ("storage.objects.list", {"bucket": bucket}),
         ("storage.objects.get", {"bucket": bucket, "object": "x", "generation": "1"}),
