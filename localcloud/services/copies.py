@@ -10,6 +10,7 @@ from localcloud.api import Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.services.object_messages import (
     asked_generation,
+    check_acl,
     merge,
     no_object,
     preconditions,
@@ -113,6 +114,7 @@ def _open(cloud: Cloud, bucket: str, name: str, params: Mapping[str, Any], prefi
 def _write(call: Call, bucket: str, name: str, sources: list[BinaryIO], metadata: Mapping[str, Any]) -> StoredObject:
     objects = store(call.cloud)
     settings = bucket_settings(call.cloud, bucket)
+    check_acl(settings, call.params)
     metadata = merge({"storageClass": settings["storageClass"]}, metadata)
     check_own_retention(call.cloud, settings, {}, metadata, override=False)
     digests = Digests()

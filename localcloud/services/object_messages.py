@@ -125,6 +125,13 @@ def replaceable(cloud: Cloud, settings: Mapping[str, Any], params: Mapping[str, 
     return check
 
 
+def check_acl(settings: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Raises ApiError 400 when a write gives a list of who may read, in a bucket (of these settings) that has none."""
+    uniform = settings["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"]
+    if uniform and params.keys() & {"predefinedAcl", "destinationPredefinedAcl"}:
+        raise invalid("Cannot insert legacy ACL for an object when uniform bucket-level access is enabled.")
+
+
 def resource(cloud: Cloud, found: StoredObject, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The Object message; `settings` are its bucket's."""
     path = f"b/{found.bucket}/o/{_quoted(found.name)}"

@@ -24,7 +24,7 @@ from localcloud.api import ApiError, Call, invalid, method
 from localcloud.cloud import Cloud
 from localcloud.database import register_schema
 from localcloud.messages import parse_json
-from localcloud.services.object_messages import merge, preconditions, replaceable, resource, writable
+from localcloud.services.object_messages import check_acl, merge, preconditions, replaceable, resource, writable
 from localcloud.services.objects import store
 from localcloud.services.retention import bucket_settings, check_own_retention, has_versioning
 from localcloud.storage.digests import CHUNK, Digests, digest_file
@@ -111,7 +111,7 @@ async def _append_all(file: Any, first: bytes, pieces: AsyncIterator[bytes], dig
 def _checked_name(call: Call, metadata: dict[str, Any]) -> str:
     """The object's name. Raises ApiError when there is none, no such bucket, or no file can have it."""
     bucket = call.params["bucket"]
-    bucket_settings(call.cloud, bucket)
+    check_acl(bucket_settings(call.cloud, bucket), call.params)
     name = _name(call.params, metadata)
     objects = store(call.cloud)
     try:

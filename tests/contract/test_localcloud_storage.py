@@ -100,6 +100,18 @@ def test_objects_have_the_class_of_their_bucket(local_cloud: LocalCloud, bucket:
     assert "FROZEN" in local_cloud.refusal(400, "storage.buckets.patch", {"storageClass": "FROZEN"}, bucket="cold-bucket")
 
 
+def test_a_bucket_with_uniform_access_takes_no_lists_of_readers(local_cloud: LocalCloud, bucket: str) -> None:
+    local_cloud.upload(bucket, "a", b"x", predefinedAcl="private")  # kept for nobody, and taken
+    uniform = {"iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}}}
+    local_cloud.call("storage.buckets.patch", uniform, bucket=bucket)
+    for kind in ("media", "resumable"):
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType={kind}&name=b&predefinedAcl=private"
+        assert "legacy ACL" in error_message(local_cloud.request("POST", path), 400)
+    there = {"destinationBucket": bucket, "destinationObject": "b", "destinationPredefinedAcl": "private"}
+    refused = local_cloud.refusal(400, "storage.objects.copy", {}, sourceBucket=bucket, sourceObject="a", **there)
+    assert "legacy ACL" in refused
+
+
 def test_what_is_not_offered_is_not_left_out_silently(local_cloud: LocalCloud, bucket: str) -> None:
     folders = {"name": "with-folders", "hierarchicalNamespace": {"enabled": True}}
     assert "hierarchicalNamespace" in local_cloud.refusal(501, "storage.buckets.insert", folders, project=PROJECT)
