@@ -323,7 +323,19 @@ def test_other_classes_by_a_label_map(tmp_path: Path, capsys: pytest.CaptureFixt
     assert converted(capsys, *options)["bad_by_kind"] == {"unknown class": 1}
     assert numbers(examples(tmp_path / "out", "train")["2012_000002.jpg"], "class/label") == [3]
     names.write_text("item { id: 3 name: 'unicorn' }")
-    assert "no image of train is good; the first: VOC2012/JPEGImages/2012_000001.jpg: " in refused(capsys, *options)
+    error = refused(capsys, *options)
+    assert "no image of train is good; the first: VOC2012/JPEGImages/2012_000001.jpg: " in error and "--label-map" in error
+    assert not list((tmp_path / "out").glob("*.tfrecord"))
+
+
+def test_a_coco_class_of_the_number_0_gets_another_from_a_label_map(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    categories = [{"id": 0, "name": "things"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+    source = datasets.coco(tmp_path / "coco", {"train": 2}, categories=categories)
+    options = ["--format", "coco", source, tmp_path / "out"]
+    assert "category 0 ('things'): ids start at 1" in refused(capsys, *options)
+    names = put(tmp_path / "map.pbtxt", "item { id: 1 name: 'toothbrush' } item { id: 2 name: 'person' }")
+    assert converted(capsys, *options, "--label-map", names)["bad"] == []
+    assert numbers(examples(tmp_path / "out", "train")["000000000001.jpg"], "class/label") == [2, 1]
 
 
 def test_same_bytes_from_any_number_of_processes_and_no_tensorflow(tmp_path: Path) -> None:
@@ -421,7 +433,9 @@ def test_wrong_sources_destinations_and_options(tmp_path: Path, capsys: pytest.C
     voc = ["--format", "voc", source, out]
     assert "is not a local folder" in refused(capsys, "--format", "voc", tmp_path / "absent", out)
     assert "has no VOC2007/ImageSets/Main or VOC2012/ImageSets/Main" in refused(capsys, "--format", "voc", tmp_path, out)
-    assert "ImageSets/Main/test.txt: no such file" in refused(capsys, *voc, "--sets", "test")
+    assert "--sets test: " in (error := refused(capsys, *voc, "--sets", "test")) and "has train, val\n" in error
+    some = datasets.coco(tmp_path / "coco", {"train": 2})
+    assert "annotations has instances of train\n" in refused(capsys, "--format", "coco", some, out, "--sets", "val")
     assert "annotations/trainval.txt: no such file" in refused(capsys, "--format", "pets", source, out)
     assert "has no annotations/instances_SET.json" in refused(capsys, "--format", "coco", source, out)
     assert "--boxes: only with --format pets" in refused(capsys, *voc, "--boxes", "faces")
@@ -439,6 +453,14 @@ def test_wrong_sources_destinations_and_options(tmp_path: Path, capsys: pytest.C
     assert "its set train names no image" in refused(capsys, *voc)
     put(source / "VOC2012" / "ImageSets" / "Main" / "train.txt", "../../secret\n")
     assert "'../../secret' is not the name of an image" in refused(capsys, *voc)
+
+
+def test_lists_with_a_byte_order_mark(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = datasets.pets(tmp_path / "pets", 3)
+    for path in (source / "annotations").glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    summary = converted(capsys, "--format", "pets", source, tmp_path / "out", "--sets", "trainval")
+    assert summary["splits"]["trainval"]["images"] == 9
 
 
 def test_a_shard_of_bad_images_only(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

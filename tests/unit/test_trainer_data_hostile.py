@@ -133,6 +133,16 @@ def refusal(kind: str, path: Path) -> str:
     return line
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "inspect"])
+def test_an_image_that_is_barely_allowed_is_not_decoded(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "train-00000-of-00001.tfrecord"
+    path.write_bytes(framed(example(png(13_000, 13_000))))
+    (tmp_path / "label_map.pbtxt").write_text("item { id: 1 name: 'dog' }")
+    code = READ.format(seconds=SECONDS, memory=MEMORY)
+    done = subprocess.run([sys.executable, "-c", code, kind, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", XML)
 def test_xml(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.xml"

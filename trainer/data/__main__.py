@@ -177,7 +177,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from trainer.data import convert, folder
+    from trainer.data import convert, folder, label_map
 
     values = {key: value for key, value in vars(options).items() if key not in ("run", "json") and value is not None}
     if options.sets is not None:
@@ -197,6 +197,7 @@ def _convert(options: argparse.Namespace) -> int:
     if summary["bad"]:
         print(f"Every skipped item is named in {options.destination}/dataset.json.")
     print("The pipeline configuration names them so, PATH_TO_BE_CONFIGURED being this folder or where it is uploaded:")
+    print(f"  num_classes: {max(label_map.read(f'{options.destination}/{folder.LABEL_MAP}'))}")
     print(f'  label_map_path: "PATH_TO_BE_CONFIGURED/{folder.LABEL_MAP}"')
     for split in summary["splits"]:
         print(f'  input_path: "PATH_TO_BE_CONFIGURED/{split}-?????-of-?????.tfrecord"')

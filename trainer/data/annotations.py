@@ -128,7 +128,7 @@ def read_list(path: Path) -> list[list[str]]:
 
 def read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; name the folder that the data set was unpacked to") from error
     except UnicodeDecodeError as error:

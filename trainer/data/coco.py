@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer.data import json_stream, label_map
+from trainer.data import json_stream
 from trainer.data.annotations import Annotation, Item, Object, Problem, Source, is_below
 from trainer.errors import InputError
 
@@ -31,7 +31,10 @@ class Reader:
 
     def source(self) -> Source:
         source = Source({}, {})
-        for name in self.sets or self._present_sets():
+        present = self._present_sets()
+        for name in self.sets or present:
+            if name not in present:
+                raise InputError(f"--sets {name}: {self.folder}/annotations has instances of {', '.join(present)}")
             path = self.folder / "annotations" / f"{_PREFIX}{name}{_SUFFIX}"
             content = read(path)
             if source.names and source.names != content.names:
@@ -92,10 +95,11 @@ def read(path: Path) -> Content:
         if not isinstance(element, dict):
             raise InputError(f"{place} is not an object")
         if key == "categories":
-            number = _id(element, "id", 1, _MAX_ID, place)
-            if number in names:
-                raise InputError(f"{place}.id: {number} is taken already; give each category its own")
-            names[number] = _text(element, "name", place)
+            number, name = _id(element, "id", 0, _MAX_ID, place), _text(element, "name", place)
+            for field, value, taken in (("id", number, names.keys()), ("name", name, names.values())):
+                if value in taken:
+                    raise InputError(f"{place}.{field}: {repr(value)[:40]} is taken already; give each category its own")
+            names[number] = name
         elif key == "images":
             number = _id(element, "id", 0, _MAX_IMAGE_ID, place)
             if number in images:
@@ -110,7 +114,7 @@ def read(path: Path) -> Content:
                 objects.setdefault(image, []).append(found)
     if not images or not names:
         raise InputError(f"{path}: has no {'categories' if images else 'images'}; is it a file of instances?")
-    return Content(label_map.parse(label_map.render(names), f"{path}: categories"), images, objects, problems)
+    return Content(dict(sorted(names.items())), images, objects, problems)
 
 
 def _items(content: Content, folder: str) -> tuple[list[Item], list[tuple[str, Problem]]]:

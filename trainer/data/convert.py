@@ -129,7 +129,11 @@ def _convert(
         journal.add(result)
         finished[result.name] = result
     progress(total, total)
-    summary = _summarize([finished[shard.name] for shard in plan], source, bad, options)
+    try:
+        summary = _summarize([finished[shard.name] for shard in plan], source, bad, options)
+    except InputError:  # shards without a record, of use to no other run
+        folder.make_room(place, known=True)
+        raise
     folder.write_text(labels, text)
     summary["files"][folder.LABEL_MAP] = folder.sha256(labels)
     folder.write_summary(place, summary)
@@ -150,6 +154,11 @@ def _read(options: Options) -> tuple[Reader, Source]:
     source = reader.source()
     if options.label_map:
         source.names = label_map.read(paths.resolve(options.label_map))
+    elif 0 in source.names:
+        raise InputError(
+            f"{options.source}: category 0 ({source.names[0]!r}): ids start at 1, 0 being the background; "
+            "name a label map with other ids with --label-map"
+        )
     return reader, source
 
 
@@ -181,7 +190,10 @@ def _summarize(
         entries += [{"split": split, "item": path, "kind": kind, "reason": reason} for path, kind, reason in every]
         if not tallies[split].counts["images"]:
             first = entries[-len(every)] if every else {"item": split, "reason": "empty"}
-            raise InputError(f"{options.source}: no image of {split} is good; the first: {first['item']}: {first['reason']}")
+            hint = "; name a label map of your classes with --label-map" if first.get("kind") == "unknown class" else ""
+            raise InputError(
+                f"{options.source}: no image of {split} is good; the first: {first['item']}: {first['reason']}{hint}"
+            )
         empty = [result.name for result in of_split if not result.tally["counts"]["images"]]
         if empty:
             raise InputError(

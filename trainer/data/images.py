@@ -7,7 +7,8 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,21 +63,28 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def inspect(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """The same for an image file's bytes."""
-    with warnings.catch_warnings():  # Pillow also warns of what is told here
+    try:
+        stream = io.BytesIO(encoded)
+        with opened(stream, ("JPEG", "PNG", "GIF")) as image:
+            return _inspect(image, stream, encoded, max_pixels)
+    except BadImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImage("huge image", f"more than {HIGHEST_MAX_PIXELS} pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadImage("corrupt image", "neither JPEG nor PNG") from error
+    # Pillow's decoders raise whatever a damaged file makes them meet (OSError, SyntaxError, ValueError, struct.error …).
+    except Exception as error:
+        raise BadImage("corrupt image", str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def opened(stream: io.BytesIO, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
+    """The image, its header read. Without Pillow's warnings, as of many pixels: who opens it looks at its size."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            stream = io.BytesIO(encoded)
-            with Image.open(stream, formats=("JPEG", "PNG", "GIF")) as image:
-                return _inspect(image, stream, encoded, max_pixels)
-        except BadImage:
-            raise
-        except Image.DecompressionBombError as error:
-            raise BadImage("huge image", f"more than {HIGHEST_MAX_PIXELS} pixels") from error
-        except Image.UnidentifiedImageError as error:
-            raise BadImage("corrupt image", "neither JPEG nor PNG") from error
-        # Pillow's decoders raise whatever a damaged file makes them meet (OSError, SyntaxError, ValueError, struct.error …).
-        except Exception as error:
-            raise BadImage("corrupt image", str(error) or type(error).__name__) from error
+        with Image.open(stream, formats=formats) as image:
+            yield image
 
 
 def _inspect(image: Image.Image, stream: io.BytesIO, encoded: bytes, max_pixels: int) -> Picture:

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trainer import paths
-from trainer.data import label_map, records, tfrecord
+from trainer.data import images, label_map, records, tfrecord
 from trainer.data.annotations import Object
 from trainer.data.tally import Tally
 from trainer.errors import InputError
@@ -114,7 +113,7 @@ def inspect(
     samples: list[Sample] = []
     shares: list[np.ndarray] = []
     chance = random.Random(seed)
-    count = 0
+    count = drawable = 0
     for path in found:
         split = splits.setdefault(_split(path), Split(_split(path)))
         split.files.append(path)
@@ -132,11 +131,13 @@ def inspect(
                 duplicates[first[0], split.name] += 1
                 if len(places) < _SHOWN:
                     places.append((first[1], place))
-            # Each image has the same chance (reservoir sampling).
-            if len(samples) < drawn:
-                samples.append(sample)
-            elif (slot := chance.randrange(count)) < drawn:
-                samples[slot] = sample
+            # Each image that may be decoded has the same chance (reservoir sampling).
+            if math.prod(size) <= images.MAX_PIXELS:
+                drawable += 1
+                if len(samples) < drawn:
+                    samples.append(sample)
+                elif (slot := chance.randrange(drawable)) < drawn:
+                    samples[slot] = sample
             progress(count)
         if not number:
             raise InputError(f"{path}: is empty (no record); make or copy the file again")
@@ -154,7 +155,7 @@ def _read(data: bytes, place: str, names: Mapping[int, str]) -> tuple[Sample, tu
     encoded = records.image(features, place)
     classes = records.objects(features, names, place)
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with images.opened(io.BytesIO(encoded)) as image:
             size = image.height, image.width
     except Exception as error:  # as in records: Pillow raises whatever a damaged file makes it meet
         raise InputError(f"{place}: {records.IMAGE} is no image: {error}; make or copy the file again") from error

@@ -71,7 +71,7 @@ def check(
 
     limit: read at most so many records of each file; beyond, only the framing is followed, to find truncated files.
     most_bytes: where the files are larger together, read about so much, the same share of each file's beginning, and its end.
-    decode: decode all images; else of each file the first one, for to decode all takes as long as an epoch.
+    decode: decode all images but huge ones; else of each file the first, for to decode all takes as long as an epoch.
 
     Raises InputError naming file, record (from 1) and key at the first thing wrong: no file, no record, truncated or
     corrupt, not an Example, image missing or not decodable, boxes incomplete, outside the image or inverted, class id
@@ -132,11 +132,14 @@ def image(features: Mapping[str, example_pb2.Feature], place: str) -> bytes:
 
 
 def _decode(encoded: bytes, place: str) -> None:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
+
+    from trainer.data import images
 
     try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            image.load()
+        with images.opened(io.BytesIO(encoded), _FORMATS) as image:
+            if image.width * image.height <= images.MAX_PIXELS:
+                image.load()
     # Pillow's decoders raise whatever a damaged file makes them meet (OSError, SyntaxError, ValueError, struct.error …).
     except Exception as error:
         what = "it is none of them" if isinstance(error, UnidentifiedImageError) else error

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trainer import drawing, files
-from trainer.data import inspection
+from trainer.data import images, inspection
 from trainer.data.fitness import Finding
 from trainer.data.inspection import Found, Sample, Split
 from trainer.errors import InputError
@@ -110,7 +109,7 @@ def draw(found: Found, path: str) -> str:
 
 def _item(sample: Sample) -> dict[str, Any]:
     try:
-        with Image.open(io.BytesIO(sample.encoded)) as file:
+        with images.opened(io.BytesIO(sample.encoded)) as file:
             width = file.width
             file.draft("RGB", (_MAX_SIDE, _MAX_SIDE))
             image = file.convert("RGB")

@@ -62,6 +62,10 @@ class Reader:
     def _items(self, years: Sequence[str], name: str) -> list[Item]:
         # VOC 2012 has no test set in public: of several years those count that have the set.
         lists = [year for year in years if self._list(year, name).is_file()]
+        if not lists and self.sets:
+            places = [self.folder / year / "ImageSets" / "Main" for year in years]
+            there = sorted({path.stem for place in places for path in place.glob("*.txt") if "_" not in path.stem})
+            raise InputError(f"--sets {name}: {places[0]} has {', '.join(there) or 'no list of images'}")
         items: list[Item] = []
         for year in lists or years[:1]:
             prefix = f"{year}/" if year else ""
