@@ -33,6 +33,14 @@ def test_reads_every_field_that_the_object_detection_api_has() -> None:
     assert label_map.parse(text, "map") == {1: "a"}
 
 
+def test_reads_background_and_equal_display_names_as_the_object_detection_api_has_them() -> None:
+    mouse = "item {{ name: '{}' id: {} display_name: 'Mouse' }}".format
+    text = "item { name: 'background' id: 0 }" + mouse("/m/04rmv", 315) + mouse("/m/020lf", 347)
+    assert label_map.parse(text, "map") == {315: "Mouse", 347: "Mouse (/m/020lf)"}
+    with pytest.raises(InputError, match="is already taken in line 1"):
+        label_map.parse(text + mouse("/m/020lf", 348), "map")
+
+
 def test_reads_what_it_renders() -> None:
     assert label_map.parse(label_map.render({2: "zwei '\"", 1: "größe\n"}, {1: "eins"}), "map") == {1: "eins", 2: "zwei '\""}
 
@@ -42,6 +50,7 @@ def test_reads_what_it_renders() -> None:
     [
         ("", "map.pbtxt: the label map is empty"),
         ("# nothing\n", "map.pbtxt: the label map is empty"),
+        ("item { id: 0 name: 'background' }", "map.pbtxt: the label map is empty"),
         ("item {\n id: 1\n name: 'a'\n}\nitem {\n name: 'b'\n id: 1\n}", "map.pbtxt: line 7: id 1 is already taken in line 2"),
         ("item { id: 1 name: 'a' }\nitem { id: 2\n name: 'a' }", "map.pbtxt: line 3: name 'a' is already taken in line 1"),
         ("item {\n id: 0\n name: 'a'\n}", "map.pbtxt: line 2: id 0 is not allowed"),

@@ -17,6 +17,9 @@ _LONGEST = 200  # characters of the parser's words, which repeat what they are a
 def read(path: str) -> dict[int, str]:
     """Reads {id: name}, in order of id. A `display_name`, where given, is the name: that is its purpose.
 
+    As some of the Object Detection API's have it, id 0 may be called background, which is no class, and of two equal display
+    names the second is told apart by its item's name: "Mouse (/m/020lf)".
+
     path: a local path, or a gs:// URI (read by TensorFlow, which is loaded for that).
 
     Raises InputError naming file and line: not a label map, no item, id missing or below 1, name missing, id or name twice.
@@ -31,8 +34,6 @@ def parse(text: str, path: str) -> dict[int, str]:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise InputError(f"{_place(path, error.GetLine())}: not a valid label map: {_reason(error)}") from error
-    if not message.item:
-        raise InputError(f"{path}: the label map is empty; it needs an item {{ id: 1 name: '…' }} for each class")
     names: dict[int, str] = {}
     id_lines: dict[int, int] = {}
     name_lines: dict[str, int] = {}
@@ -40,12 +41,16 @@ def parse(text: str, path: str) -> dict[int, str]:
         id_place = _place(path, lines.of("id"))
         if not item.HasField("id"):
             raise InputError(f"{id_place}: item without an id; give it a whole number from 1 on")
+        name = item.display_name or item.name
+        if item.id == 0 and name == "background":
+            continue
         if item.id < 1:
             raise InputError(f"{id_place}: id {item.id} is not allowed; ids start at 1 (0 is the background)")
         if item.id in names:
             raise InputError(f"{id_place}: id {item.id} is already taken in line {id_lines[item.id]}; give each class its own")
-        name = item.display_name or item.name
         name_line = lines.of("display_name" if item.display_name else "name")
+        if name in name_lines and item.display_name and item.name:
+            name = f"{item.display_name} ({item.name})"
         if not name.strip():
             raise InputError(f"{_place(path, name_line)}: item with id {item.id} has no name; add name: '…'")
         if name in name_lines:
@@ -53,6 +58,8 @@ def parse(text: str, path: str) -> dict[int, str]:
         names[item.id] = name
         id_lines[item.id] = lines.of("id")
         name_lines[name] = name_line
+    if not names:
+        raise InputError(f"{path}: the label map is empty; it needs an item {{ id: 1 name: '…' }} for each class")
     return dict(sorted(names.items()))
 
 
