@@ -45,6 +45,12 @@ def example(
     return made
 
 
+def in_words() -> example_pb2.Example:
+    made = example(labels=())
+    made.features.feature["image/object/class/text"].bytes_list.value.append(b"cat")
+    return made
+
+
 def write(path: Path, *examples: example_pb2.Example | bytes) -> Path:
     tfrecord.write(path, [e if isinstance(e, bytes) else e.SerializeToString() for e in examples])
     return path
@@ -162,6 +168,7 @@ def test_a_huge_length_with_a_right_checksum_allocates_nothing(tmp_path: Path) -
         (example(ymin=(float("nan"),)), "image/object/bbox/ymin is not a number"),
         (example(xmin=(0.6,)), "box is inverted: image/object/bbox/xmin 0.6 is above image/object/bbox/xmax 0.5"),
         (example(ymax=()), "image/object/bbox/ymax has 0 values, image/object/class/label 1"),
+        (in_words(), "has image/object/class/text but not image/object/class/label, as of create_coco_tf_record.py"),
         (example(labels=(1, 2)), "image/object/bbox/ymin has 1 values, image/object/class/label 2"),
     ],
 )

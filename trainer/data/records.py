@@ -23,6 +23,7 @@ from trainer.protos import example_pb2
 
 IMAGE = "image/encoded"
 LABEL = "image/object/class/label"
+TEXT = "image/object/class/text"
 SIDES = ("ymin", "xmin", "ymax", "xmax")
 BOX = {side: f"image/object/bbox/{side}" for side in SIDES}
 
@@ -149,6 +150,11 @@ def _decode(encoded: bytes, place: str) -> None:
 def objects(features: Mapping[str, example_pb2.Feature], label_map: Mapping[int, str], place: str) -> Sequence[int]:
     """The class id of each object. Raises InputError when one isn't in the label map, or a box isn't one in the image."""
     labels = values(features, LABEL, "int64", place)
+    if not labels and values(features, TEXT, "bytes", place):
+        raise InputError(
+            f"{place}: has {TEXT} but not {LABEL}, as of create_coco_tf_record.py, and training reads numbers; "
+            "make the files again with `odcloud data convert`"
+        )
     sides = {side: values(features, key, "float", place) for side, key in BOX.items()}
     for side, numbers in sides.items():
         if len(numbers) != len(labels):
