@@ -131,6 +131,9 @@ def test_what_a_conversion_leaves_out_is_said_in_it(config: Path, capsys: pytest
     before, after = experiment.read(str(config)), experiment.read(str(converted))
     assert (after.classes, after.steps, after.train.patterns) == (before.classes, before.steps, before.train.patterns)
     assert after.eval.examples == 40
+    capsys.readouterr()
+    assert main(["check", str(converted)]) == 0
+    assert "Of its trainer section train_steps, validation_steps, optimizer_config are taken" in capsys.readouterr().out
     from trainer import garden
 
     assert garden.task_config(after).as_dict() == garden.task_config(before).as_dict()

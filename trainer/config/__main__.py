@@ -57,6 +57,10 @@ def _check(options: argparse.Namespace) -> int:
     )
     if reader.PLACEHOLDER in found.text:
         print(f"{reader.PLACEHOLDER} stands for the data's folder: `pulumi up` puts its address there, else write it yourself")
+    if garden_yaml.is_yaml(found.path):
+        print(
+            f"Of its trainer section {', '.join(garden_yaml.TAKEN)} are taken; the rest, and runtime, are the trainer's flags"
+        )
     if found.approximations:
         print(f"{_count(len(found.approximations), 'field is', 'fields are')} approximated:")
     for note in found.approximations:

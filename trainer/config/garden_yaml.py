@@ -16,6 +16,8 @@ from trainer.errors import InputError
 # What only the config of Faster and Mask R-CNN has.
 _SECOND_STAGE = ("include_mask", "rpn_head", "detection_head", "roi_generator", "roi_sampler", "roi_aligner")
 _SECTIONS = ("task", "trainer", "runtime")
+TAKEN = ("train_steps", "validation_steps", "optimizer_config")
+"""What counts of the section `trainer`."""
 _KEEP_EVERY_HOURS = 10000
 _ALL = -1  # batches of evaluation
 _LABEL_MAP = "label_map.pbtxt"
