@@ -55,7 +55,7 @@ def _old_command(name: str) -> None:
     )
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def command(arguments: tuple[str, ...]) -> Any:
-        from launcher.mlengine_cli import group
+        from launcher.commands.mlengine import group
 
         return group.main(list(arguments), prog_name=f"odcloud {name}", standalone_mode=False)
 

@@ -60,7 +60,19 @@ def train(
     from launcher import launch
 
     fallback = [region.strip() for region in (fallback_regions or "").split(",") if region.strip()]
-    return launch.train(config, run, stack, follow, dry_run, form, max_cost, fallback, scale_lr, explain, flags)
+    return launch.train(
+        config,
+        run,
+        stack,
+        follow=follow,
+        dry_run=dry_run,
+        form=form,
+        max_cost=max_cost,
+        fallback=fallback,
+        scale_lr=scale_lr,
+        explain=explain,
+        flags=flags,
+    )
 
 
 @click.command(short_help="Price a training job.")
@@ -122,4 +134,4 @@ def evaluate(
     """
     from launcher import launch
 
-    return launch.evaluate(config, run, stack, follow, dry_run, form, explain, flags)
+    return launch.evaluate(config, run, stack, follow=follow, dry_run=dry_run, form=form, explain=explain, flags=flags)

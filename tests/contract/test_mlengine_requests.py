@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from discovery_check import check_request, document
 
 from launcher import jobfile, machines, mlengine, vertex
+from launcher.commands.mlengine import group
 from launcher.errors import UserError
 from launcher.job import Machine
-from launcher.mlengine_cli import group
 from localcloud.services.vertex_validation import violations
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ml-engine"

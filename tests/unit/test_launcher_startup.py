@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 
-from launcher import cli, mlengine_cli
+from launcher import cli
 from launcher import commands as launcher_commands
+from launcher.commands import mlengine
 
 HEAVY = {
     "pydantic",
@@ -82,7 +83,7 @@ def test_the_examples_in_the_help_can_be_typed() -> None:
 
 
 def test_each_option_says_what_it_is() -> None:
-    for path, command in (*commands(cli.odcloud), *commands(mlengine_cli.group, "odcloud ml-engine")):
+    for path, command in (*commands(cli.odcloud), *commands(mlengine.group, "odcloud ml-engine")):
         for option in command.params:
             assert not isinstance(option, click.Option) or option.help, f"{path} {option.opts}"
 

@@ -87,7 +87,7 @@ def _of_click(command: click.Command, name: str, parent: click.Context | None) -
         yield from _of_argparse(in_it.get(last, parser), name)
         return
     if name in OLD and parent is not None:
-        from launcher.mlengine_cli import group
+        from launcher.commands.mlengine import group
 
         if name == OLD[1]:
             yield Command(name, "", "", [])
