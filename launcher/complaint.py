@@ -90,7 +90,9 @@ def complaint(problem: Any, field: str, location: Location, old: bool = False) -
         return "must not be empty; remove it or fill it" if few else f"must have at most {context['max_length']} entries"
     if kind == "string_too_short":
         return "must not be empty; give a value or remove it"
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
+    if kind == "dict_type":
+        return f"must hold indented lines NAME: text, not {value!r}"
+    if kind in ("model_type", "model_attributes_type"):
         return f"must hold indented fields, not {value!r}"
     if kind == "string_pattern_mismatch":
         if "labels" in location:

@@ -53,7 +53,7 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
             )
         pools.append(Pool(one.role, machine, one.replicaCount, disk, reservation))
         if warning:
-            warnings.append(f"{place(('workerPools', index, 'machineType')).rpartition(': ')[0] or name}: {warning}")
+            warnings.append(warning)
     counts = {pool.role: pool.count for pool in pools}
     servers, workers = counts.get("ps", 0), counts.get("worker", 0)
     at = {pool.role: place(("workerPools", index, "replicaCount")) for index, pool in enumerate(pools)}
@@ -208,12 +208,16 @@ def _refused_program(
 
 
 def _machine(pool: WorkerPool, at: tuple[Any, ...], place: Any, unlisted: bool) -> tuple[Machine, str | None]:
-    """A pool's machine with its accelerators. Raises UserError."""
+    """A pool's machine with its accelerators, and a warning. Raises UserError."""
     try:
         machine, warning = machines.machine(pool.machineType, unlisted=unlisted)
     except KeyError:
         said = machines.unknown(pool.machineType, "--any-machine-type (in a native job file anyMachineType: true)")
         raise UserError(f"{place((*at, 'machineType'))}: {said}") from None
+    if warning:
+        legacy = pool.machineType in machines.mapping()["machineTypes"]
+        overrule = "; a machine type of today with an accelerator of your choice overrules it" if legacy else ""
+        warning = f"{place((*at, 'machineType'))}: {warning}{overrule}"
     if not pool.acceleratorType:
         return machine, warning
     asked = Machine(machine.machine_type, pool.acceleratorType, pool.acceleratorCount or 1)
@@ -226,5 +230,5 @@ def _machine(pool: WorkerPool, at: tuple[Any, ...], place: Any, unlisted: bool) 
     if wrong := machines.misfit(asked):
         raise UserError(f"{place((*at, 'acceleratorType'))}: {wrong}")
     if reason := machines.retired(pool.acceleratorType):
-        warning = f"{pool.acceleratorType} is {reason}; asked for all the same"
+        warning = f"{place((*at, 'acceleratorType'))}: {pool.acceleratorType} is {reason}; asked for all the same"
     return asked, warning

@@ -114,7 +114,11 @@ def test_the_old_service_s_accelerators_are_what_stands_for_them_today() -> None
     native = "workerPools: [{role: chief, machineType: n1-standard-8, acceleratorType: NVIDIA_TESLA_K80, acceleratorCount: 1}]"
     file = jobfile.parse(native, "job.yaml")
     assert file.pools[0].machine == Machine("n1-standard-8", "NVIDIA_TESLA_K80", 1)
-    assert file.warnings == ("job.yaml:1: NVIDIA_TESLA_K80 is withdrawn by Google; asked for all the same",)
+    where = "job.yaml:1: workerPools[0].acceleratorType"
+    assert file.warnings == (f"{where}: NVIDIA_TESLA_K80 is withdrawn by Google; asked for all the same",)
+    (told,) = jobfile.parse("trainingInput:\n  scaleTier: CUSTOM\n  masterType: standard_gpu\n", "job.yaml").warnings
+    assert told.startswith("job.yaml:3: trainingInput.masterType: standard_gpu was one NVIDIA K80")
+    assert told.endswith("a machine type of today with an accelerator of your choice overrules it")
 
 
 T = "trainingInput:\n"

@@ -113,6 +113,7 @@ CHIEF = "workerPools:\n- {role: chief, machineType: standard}\n"
         ("command: [a]\n", 1, "only an image of your own has a command"),
         ("args: [--train_dir=x]\n", 1, "set by odcloud"),
         ("env: {TF_CONFIG: x}\n", 1, "env.TF_CONFIG: the service sets this variable itself"),
+        ("env: [{name: A, value: b}]\n", 1, "env: must hold indented lines NAME: text, not ["),
         ("env: {1A: x}\n", 1, "an environment variable's name"),
         ("labels: {odcloud-run: x}\n", 1, "odcloud sets this label itself"),
         ("scheduling: {strategy: CHEAP}\n", 1, "unknown value 'CHEAP'; one of 'STANDARD', 'SPOT' or 'FLEX_START'"),
