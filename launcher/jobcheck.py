@@ -59,11 +59,6 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
     at = {pool.role: place(("workerPools", index, "replicaCount")) for index, pool in enumerate(pools)}
     if said := even(servers):
         warnings.append(f"{at['ps']}: {said}")
-    if workers and not servers:
-        warnings.append(
-            f"{at['worker']}: workers without a parameter server: this project's trainer needs one to share variables; "
-            "a program of your own may do without"
-        )
     if "evaluator" in counts:
         warnings.append(
             f"{at['evaluator']}: this project's trainer evaluates in a job of its own (odcloud eval) and refuses to run as an "
@@ -72,7 +67,13 @@ def check(job: NativeJob, places: Mapping[tuple[Any, ...], str], name: str) -> C
     for field in _unused(job, given):
         warnings.append(f"{place((field,))}: has no effect: every pool has its own program, image or value in its place")
     pools.sort(key=lambda pool: ROLES.index(pool.role))
-    return Checked(tuple(pools), tuple(dict.fromkeys(warnings)), tuple(notes(workers, servers)))
+    told = list(notes(workers, servers))
+    if workers and not servers:
+        told.append(
+            "without parameter servers chief and workers of this project's trainer take each step together, and batch_size is "
+            "of all of them (MultiWorkerMirroredStrategy)"
+        )
+    return Checked(tuple(pools), tuple(dict.fromkeys(warnings)), tuple(told))
 
 
 def even(servers: int) -> str | None:

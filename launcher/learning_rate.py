@@ -2,7 +2,8 @@
 
 Workers under a parameter server push gradients one by one, each computed on variables that the others have changed since,
 so that n workers move the variables about n times as far in the time of one step. The old page says to decrease the rate with
-more workers; where to begin is the linear rule: a rate that was right for one worker, divided by n.
+more workers; where to begin is the linear rule: a rate that was right for one worker, divided by n. Without parameter servers
+chief and workers take each step together on one batch, and the rate is the batch's, however many they are.
 
 The trainer reads nothing but its pipeline configuration, so `--scale-lr` writes a changed copy of that, named after its
 content beside the stack's own (gs://BUCKET/config/HASH/pipeline.config). Only the numbers of rates in train_config.optimizer
@@ -105,9 +106,13 @@ def held(session: Session, file: JobFile, path: str, scale: bool, send: bool) ->
 
     `path`: the job's pipeline configuration. `send`: put the scaled copy in the bucket.
     """
-    workers = next((pool.count for pool in file.pools if pool.role == "worker"), 0)
-    if workers < 2:
-        return file, [f"--scale-lr changes nothing: there {'is one worker' if workers else 'are no workers'}"] if scale else []
+    counts = {pool.role: pool.count for pool in file.pools}
+    workers = counts.get("worker", 0)
+    if workers < 2 or "ps" not in counts:
+        why = f"there {'is one worker' if workers else 'are no workers'}"
+        if workers > 1:
+            why = "without parameter servers chief and workers take each step together, so that the rate is the batch's"
+        return file, [f"--scale-lr changes nothing: {why}"] if scale else []
     from launcher.google import GoogleError
 
     try:

@@ -16,6 +16,7 @@ from launcher.errors import UserError
 from launcher.job import TrainingJob
 from launcher.session import Session, attach
 from launcher.stack import Question
+from launcher.terminal import say
 
 if TYPE_CHECKING:
     from launcher.jobfile import JobFile
@@ -30,6 +31,8 @@ def quote(config: Path, hours: float | None, stack: str | None, form: str, flags
 
         file = jobfile.read(config, overrides.given(flags, os.environ))
         session = attach(question.answer())
+    for warning in file.warnings:
+        say(f"warning: {warning}")
     body = vertex.custom_job(resolve.training(session.outputs, file, "quote").job)
     known, reason = prices.best(session.google, _today())
     found = cost.estimate(body, known)

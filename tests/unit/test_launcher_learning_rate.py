@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from test_launcher_vertex import OUTPUTS
 
-from launcher import learning_rate
+from launcher import jobfile, learning_rate
+from launcher.session import attach
 from trainer.protos import pipeline_pb2
 
 DIGITS = Path(__file__).parents[2] / "examples/digits/pipeline.config"
@@ -53,6 +55,23 @@ def test_advice_is_for_several_workers() -> None:
     assert "0.002" in said
     assert learning_rate.advice(DIGITS.read_text(), 1) is None
     assert learning_rate.advice('{"steps": 3}', 9) is None
+
+
+@pytest.mark.parametrize(
+    ("pools", "said"),
+    [
+        ("", "there are no workers"),
+        ("- {role: worker, machineType: standard}\n- {role: ps, machineType: standard}\n", "there is one worker"),
+        ("- {role: worker, machineType: standard, replicaCount: 4}\n", "without parameter servers chief and workers take each"),
+    ],
+)
+def test_a_rate_that_is_right_for_any_number_of_workers_stays(pools: str, said: str) -> None:
+    file = jobfile.parse(f"workerPools:\n- {{role: chief, machineType: standard}}\n{pools}", "job.yaml")
+    session = attach(OUTPUTS)  # which nobody answers: the configuration need not be read
+    assert learning_rate.held(session, file, "gs://b/pipeline.config", False, False) == (file, [])
+    assert learning_rate.held(session, file, "gs://b/pipeline.config", True, True)[0] == file
+    (told,) = learning_rate.held(session, file, "gs://b/pipeline.config", True, True)[1]
+    assert told.startswith(f"--scale-lr changes nothing: {said}")
 
 
 @pytest.mark.parametrize("text", ["", "}}}{{{", '"', "train_config { optimizer {", "a: b: c", "learning_rate: 1", "\x00 # \\"])

@@ -184,6 +184,13 @@ def test_the_old_page_s_guidelines() -> None:
         )
 
 
+def test_workers_may_do_without_parameter_servers() -> None:
+    file = jobfile.parse(CHIEF + "- {role: worker, machineType: standard, replicaCount: 2}\n", "j")
+    assert file.warnings == ()
+    assert file.notes[0] == "2 workers and the chief: 3 training machines"
+    assert "MultiWorkerMirroredStrategy" in file.notes[1]
+
+
 def test_what_no_pool_uses_is_said() -> None:
     file = jobfile.parse(
         "workerPools:\n- {role: chief, machineType: standard, imageUri: a/b, args: []}\npythonModule: x\nargs: [--y]\n",
