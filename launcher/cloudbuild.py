@@ -42,15 +42,6 @@ def _literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
-def upload(session: Session, bucket: str, name: str, content: bytes) -> None:
-    """Puts a build context into a bucket unless it is there: it is named after its content."""
-    try:
-        session.google.upload(bucket, name, content, "application/gzip", if_generation=0)
-    except GoogleError as error:
-        if error.status != 412:
-            raise session.explained(error) from error
-
-
 def _log(session: Session, build: Mapping[str, Any]) -> bytes:
     """A build's log until now, from where gcloud reads it as well; empty while there is none, and where it may not be read."""
     bucket, _, folder = str(build.get("logsBucket", "")).removeprefix("gs://").partition("/")

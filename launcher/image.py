@@ -316,7 +316,7 @@ def _build_by_cloud_build(session: Session, wanted: Plan, dry_run: bool, form: s
     if there:
         click.echo(f"{wanted.image} is built already", err=True)
     else:
-        cloudbuild.upload(session, bucket, name, content)
+        session.put(name, content, "application/gzip")  # named after its content
     digest = there or cloudbuild.run(session, body)
     _answer(form, wanted, builder="cloud-build", built=not there, digest=digest)
     return 0

@@ -130,7 +130,7 @@ def held(session: Session, file: JobFile, path: str, scale: bool, send: bool) ->
     content = scaled(text, workers).encode()
     name = session.own(f"config/{hashlib.sha256(content).hexdigest()[:12]}/pipeline.config")
     if send:
-        _put(session, name, content)
+        session.put(name, content, "text/plain")
     from launcher import overrides
 
     target = f"gs://{session.outputs.bucket}/{name}"
@@ -161,14 +161,3 @@ def _read(session: Session, path: str) -> str:
             raise
         what = "is not there" if error.status == 404 else "may not be read by you"
         raise UserError(f"the pipeline configuration {path} {what}; `pulumi up` puts the stack's there") from error
-
-
-def _put(session: Session, name: str, content: bytes) -> None:
-    """Uploads an object named after its content; one that is there already is the same."""
-    from launcher.google import GoogleError
-
-    try:
-        session.google.upload(session.outputs.bucket, name, content, "text/plain", if_generation=0)
-    except GoogleError as error:
-        if error.status != 412:
-            raise session.explained(error) from error

@@ -65,12 +65,7 @@ class Session:
 
     def mark(self) -> None:
         """Notes in the bucket that jobs are launched in this session's region, too. Raises GoogleError and UserError."""
-        try:
-            name = self.own(_MARKS + self.google.region)
-            self.google.upload(self.outputs.bucket, name, b"", "text/plain", if_generation=0)
-        except GoogleError as error:
-            if error.status != 412:  # it is noted already
-                raise self.explained(error) from error
+        self.put(self.own(_MARKS + self.google.region), b"", "text/plain")
 
     def jobs(self, display_name: str | None = None) -> list[dict[str, Any]]:
         """The region's custom jobs, those of odcloud or not, the newest first."""
@@ -143,6 +138,14 @@ class Session:
             yield from self.google.pages("storage.objects.list", "items", bucket=self.outputs.bucket, prefix=prefix)
         except GoogleError as error:
             raise self.explained(error) from error
+
+    def put(self, name: str, content: bytes, content_type: str) -> None:
+        """Writes an object of the stack's bucket; one that is there already stays. Raises GoogleError and UserError."""
+        try:
+            self.google.upload(self.outputs.bucket, name, content, content_type, if_generation=0)
+        except GoogleError as error:
+            if error.status != 412:
+                raise self.explained(error) from error
 
     def explained(self, error: GoogleError) -> Exception:
         """A failed write or listing in the stack's bucket; 404 can only mean the bucket."""

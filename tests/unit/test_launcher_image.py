@@ -202,5 +202,5 @@ def test_a_context_that_is_there_is_not_uploaded_twice(service: Service, session
     exists = {"error": {"code": 412, "message": "conditionNotMet", "errors": [{"reason": "conditionNotMet"}]}}
     service.answers += [(200, {"name": "o"}, {}), (412, exists, {})]
     for _ in range(2):
-        cloudbuild.upload(session, "b", "o", b"x")
+        session.put("o", b"x", "application/gzip")
     assert all("ifGenerationMatch=0" in path for _, path, _ in service.requests)
