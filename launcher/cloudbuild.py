@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.errors import UserError
-from launcher.google import GoogleError
+from launcher.google import GoogleError, split
 from launcher.logs import clean
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _literal(value: str) -> str:
 
 def _log(session: Session, build: Mapping[str, Any]) -> bytes:
     """A build's log until now, from where gcloud reads it as well; empty while there is none, and where it may not be read."""
-    bucket, _, folder = str(build.get("logsBucket", "")).removeprefix("gs://").partition("/")
+    bucket, folder = split(str(build.get("logsBucket", "")))
     if not bucket:
         return b""
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from launcher import runs
 from launcher.datafiles import fetch
 from launcher.errors import UserError
-from launcher.google import Google, GoogleError
+from launcher.google import Google, GoogleError, split
 from launcher.session import connect
 
 
@@ -40,7 +40,7 @@ def _run(options: Sequence[str], environment: dict[str, str]) -> int:
 
 def _fetch(google: Google, uri: str, mount: Path, with_labels: bool) -> None:
     """The last checkpoint's files, the configuration and its label maps. Raises UserError."""
-    bucket, _, folder = uri.removeprefix("gs://").partition("/")
+    bucket, folder = split(uri)
     texts = {}
     for name, other in (("checkpoint", None), ("pipeline.config", "pipeline.yaml")):
         content = _download(google, bucket, f"{folder}/{name}")

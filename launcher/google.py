@@ -120,6 +120,12 @@ class GoogleError(Exception):
         return f"{host} answered {self.status} {self.reason} to {self.method}: {self.message}{advice and '; ' + advice}"
 
 
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and object name of a `gs://` URI."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name
+
+
 def override_name(service: str) -> str:
     """The environment variable, gcloud's own, that moves a service to another address."""
     return f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}"

@@ -21,7 +21,7 @@ import click
 
 from launcher import cloudbuild, pulumi, registry
 from launcher.errors import UserError
-from launcher.google import Google
+from launcher.google import Google, split
 
 if TYPE_CHECKING:
     from launcher.session import Session
@@ -305,7 +305,7 @@ def _said(error: Exception) -> str:
 
 def _build_by_cloud_build(session: Session, wanted: Plan, dry_run: bool, form: str) -> int:
     content = gzip.compress(archive(wanted.context), mtime=0)
-    bucket, prefix = session.outputs.staging_dir.removeprefix("gs://").split("/", 1)
+    bucket, prefix = split(session.outputs.staging_dir)
     name = f"{prefix}/image/{wanted.tag}-{hashlib.sha256(content).hexdigest()[:12]}.tar.gz"
     body = cloudbuild.request(wanted.image, wanted.arguments, bucket, name)
     if dry_run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.google import GoogleError
+from launcher.google import GoogleError, split
 from launcher.session import Session
 
 CONFIGURATION = "--pipeline_config_path"
@@ -37,7 +37,7 @@ def _program(pool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def checksum(session: Session, uri: str) -> str | None:
     """An object's CRC32C as Cloud Storage tells it; None when there is no such object. Raises GoogleError."""
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    bucket, name = split(uri)
     try:
         return str(session.google.call("storage.objects.get", bucket=bucket, object=name)["crc32c"])
     except GoogleError as error:

@@ -145,14 +145,10 @@ def held(session: Session, file: JobFile, path: str, scale: bool, send: bool) ->
 
 
 def _read(session: Session, path: str) -> str:
-    from launcher.google import GoogleError
+    from launcher.google import GoogleError, split
 
     try:
-        if path.startswith("gs://"):
-            bucket, _, name = path.removeprefix("gs://").partition("/")
-            content = session.google.download(bucket, name)
-        else:
-            content = Path(path).read_bytes()
+        content = session.google.download(*split(path)) if path.startswith("gs://") else Path(path).read_bytes()
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the pipeline configuration {path}: {error}; check pipelineConfigPath") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.errors import UserError
-from launcher.google import Google, GoogleError
+from launcher.google import Google, GoogleError, split
 
 if TYPE_CHECKING:
     from launcher.jobfile import JobFile
@@ -109,7 +109,7 @@ def require(google: Google, uris: Iterable[str]) -> None:
     One that this account may not see is left to the job's account. Raises GoogleError.
     """
     for uri in uris:
-        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        bucket, name = split(uri)
         try:
             google.call("storage.objects.get", bucket=bucket, object=name)
         except GoogleError as error:

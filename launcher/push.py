@@ -16,7 +16,7 @@ from typing import Any
 
 from launcher.doctor.data import size
 from launcher.errors import UserError
-from launcher.google import ATTEMPTS, Google, GoogleError, pause
+from launcher.google import ATTEMPTS, Google, GoogleError, pause, split
 from launcher.stack import outputs
 
 _THREADS = 8
@@ -69,7 +69,7 @@ def push(folder: Path, destination: str | None, stack: str | None, form: str) ->
     """The command; the exit code. Raises UserError, GoogleError."""
     files = _files(folder)
     google, place = _where(destination, stack)
-    bucket, _, prefix = place.removeprefix("gs://").partition("/")
+    bucket, prefix = split(place)
     targets = [Target(path, bucket, f"{prefix}/{path.relative_to(folder).as_posix()}".lstrip("/")) for path in files]
     there = _there(google, bucket, prefix)
     progress = Progress(sum(path.stat().st_size for path in files))

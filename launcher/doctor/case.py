@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from launcher import inputs
-from launcher.google import GoogleError
+from launcher.google import GoogleError, split
 from launcher.session import Session
 
 if TYPE_CHECKING:
@@ -123,9 +123,3 @@ class Case:
                 return None
             raise
         return found
-
-
-def split(uri: str) -> tuple[str, str]:
-    """Bucket and object name of a `gs://` URI."""
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    return bucket, name

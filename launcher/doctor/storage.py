@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from launcher import machines, registry
 from launcher.doctor.case import Case, Finding, error, ok, skipped, warning
-from launcher.google import GoogleError
+from launcher.google import GoogleError, split
 
 WRITERS = frozenset(
     {"roles/storage.objectUser", "roles/storage.objectAdmin", "roles/storage.admin", "roles/editor", "roles/owner"}
@@ -126,7 +126,7 @@ def checkpoint(case: Case) -> Finding:
 
 def _checkpoints(case: Case, uri: str) -> list[str]:
     """The checkpoints that a prefix or a folder of them means, by their index files. Raises GoogleError."""
-    bucket, _, name = uri.rstrip("/").removeprefix("gs://").partition("/")
+    bucket, name = split(uri.rstrip("/"))
     items = case.session.google.pages("storage.objects.list", "items", bucket=bucket, prefix=name)
     return [
         item["name"]
