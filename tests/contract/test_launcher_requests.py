@@ -13,7 +13,7 @@ import pytest
 from discovery_check import check_request, check_response, document, methods
 
 from infra.outputs import StackOutputs
-from launcher import jobfile, jobs, machines, resolve, runs, vertex, watch
+from launcher import jobfile, logs, machines, resolve, runs, vertex, watch
 from launcher.google import VERSIONS, Google, override_name
 from launcher.screen import Plain
 from launcher.session import Session
@@ -119,7 +119,7 @@ def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Reco
     )
     session.cancel(vertex.number(again.job))
     assert session.find(RUN)["name"] == launched.job["name"]
-    task = jobs._task("worker-1", launched.job)
+    task = logs.task_of(launched.job, "--replica", "worker-1")
     assert watch.Reader(session, launched.job, task).new()
 
     called = set()
