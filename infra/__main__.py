@@ -76,7 +76,7 @@ if stack.billing_account and stack.budget:
 artifacts = Artifacts("artifacts", ArtifactsArgs(storage.bucket, [package, pipeline, *dataset], stack.prefix))
 Teardown(
     "teardown",
-    TeardownArgs(project, region, stack.labels, stack.bucket, stack.on_destroy, stack.prefix),
+    TeardownArgs(project, region, stack.labels, storage.bucket, registry.repository.name, stack.on_destroy, stack.prefix),
     after(storage, registry, identity, artifacts),
 )
 

@@ -56,6 +56,6 @@ class Registry(pulumi.ComponentResource):
             mode="STANDARD_REPOSITORY",
             labels=dict(args.labels),
             cleanup_policies=cleanup(),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),  # as the bucket
         )
         self.register_outputs({"repository": self.repository.name})

@@ -91,7 +91,10 @@ class Storage(pulumi.ComponentResource):
             versioning=storage.BucketVersioningArgs(enabled=True) if args.versioning else None,
             encryption=storage.BucketEncryptionArgs(default_kms_key_name=args.kms_key) if args.kms_key else None,
             lifecycle_rules=lifecycle(args),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.on_destroy == "keepCheckpoints"),
+            # Replaced in this order only, the teardown refuses before anything has happened.
+            opts=pulumi.ResourceOptions(
+                parent=self, retain_on_delete=args.on_destroy == "keepCheckpoints", delete_before_replace=True
+            ),
         )
         self.bucket = made.name
         self.register_outputs({"bucket": self.bucket})

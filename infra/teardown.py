@@ -159,11 +159,16 @@ def spare(bucket: str, prefix: str, on_destroy: OnDestroy) -> None:
     if on_destroy == "refuse":
         raise TeardownError(
             f"{where} would be lost, so nothing is deleted. Decide with `pulumi config set odcloud:onDestroy delete`, or "
-            "`keepCheckpoints` to leave them where they are, then `pulumi up`, then `pulumi destroy` again."
+            "`keepCheckpoints` to leave them where they are, then `pulumi up`, then `pulumi destroy` again. (If this was "
+            "`pulumi up`: a changed location, name, region or project would replace the bucket. Set it back first.)"
         )
     kept = "stay" if prefix else "stay: the bucket is kept"
     gone = "are deleted" if prefix else "go with the bucket"
     print(f"{where} {gone if on_destroy == 'delete' else kept}", flush=True)
+
+
+IDENTITY = ("project", "region", "labels", "bucket", "prefix", "repository")
+"""Whose jobs and results are looked after: when one of these changes, those of the old ones are, as before a destroy."""
 
 
 class BeforeDestroyProvider(ResourceProvider):
@@ -173,11 +178,9 @@ class BeforeDestroyProvider(ResourceProvider):
         return CreateResult(id_=f"{props['project']}/{props['region']}", outs=dict(props))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        identity = ("project", "region", "labels", "bucket")
-        replaces = [key for key in identity if _olds.get(key) != _news.get(key)]
-        replaces += ["prefix"] if (_olds.get("prefix") or "") != _news["prefix"] else []  # a state may be older than it
-        changed = bool(replaces) or _olds.get("on_destroy") != _news.get("on_destroy")
-        return DiffResult(changes=changed, replaces=replaces, delete_before_replace=True)
+        changed = [key for key in (*IDENTITY, "on_destroy") if _olds.get(key) != _news.get(key)]
+        replaces = [key for key in changed if key in IDENTITY and key in _olds]  # a state may be older than a key
+        return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         return UpdateResult(outs=dict(_news))
@@ -207,7 +210,9 @@ class TeardownArgs:
     region: str
     labels: Mapping[str, str]
     """Jobs that carry all of these are the stack's."""
-    bucket: str
+    bucket: pulumi.Input[str]
+    repository: pulumi.Input[str]
+    """Both are the resources' own outputs, so that Pulumi asks here before it replaces one, as for a changed location."""
     on_destroy: OnDestroy
     prefix: str = ""
     """Of the stack's own objects in the bucket."""
@@ -226,6 +231,7 @@ class Teardown(pulumi.ComponentResource):
                 "labels": dict(args.labels),
                 "bucket": args.bucket,
                 "prefix": args.prefix,
+                "repository": args.repository,
                 "on_destroy": args.on_destroy,
             },
             opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(parent=self)),

@@ -174,6 +174,15 @@ def test_results_are_refused_kept_or_deleted(project: Project) -> None:
     assert f"{held} in gs://{bucket} would be lost, so nothing is deleted" in said
     assert 'File "' not in said
     assert project.objects(bucket) > before
+    # A bucket elsewhere is another bucket: the one that holds the results would go.
+    for key, other in {"odcloud:bucketLocation": "US", "odcloud:bucket": "another", "gcp:region": "us-east1"}.items():
+        settings = config.read_text()
+        project.succeed("config", "set", key, other)
+        said = project.fail("up", "--yes", "--skip-preview")
+        assert f"{held} in gs://{bucket} would be lost, so nothing is deleted" in said and "Set it back first" in said
+        config.write_text(settings)
+        project.succeed("up", "--yes", "--skip-preview")
+        assert project.objects(bucket) > before
     project.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
 
     project.succeed("config", "set", "odcloud:onDestroy", "keepCheckpoints")

@@ -271,7 +271,7 @@ def test_each_upload_is_an_object(provision: Provision, tmp_path: Path) -> None:
 
 
 def test_the_teardown_knows_whose_jobs_it_stops(provision: Provision) -> None:
-    (jobs,) = provision(lambda: Teardown("teardown", TeardownArgs("p", "us-central1", LABELS, "b", "refuse")))
+    (jobs,) = provision(lambda: Teardown("teardown", TeardownArgs("p", "us-central1", LABELS, "b", "r", "refuse")))
     assert jobs.typ == "pulumi-python:dynamic/odcloud:BeforeDestroy"
     assert {name: jobs.inputs[name] for name in ("project", "region", "labels", "bucket", "on_destroy")} == {
         "project": "p",

@@ -151,10 +151,16 @@ def test_an_unreachable_service_fails_the_deletion(vertex: Vertex) -> None:
 
 
 def test_a_stack_renamed_or_moved_is_torn_down_under_its_old_name() -> None:
-    old = {"project": "p", "region": "r", "labels": LABELS, "bucket": "b", "on_destroy": "refuse", "__provider": "x"}
+    old = {"project": "p", "region": "r", "labels": LABELS, "bucket": "b", "prefix": "", "on_destroy": "refuse"}
     provider = BeforeDestroyProvider()
-    new = {**old, "prefix": "", "__provider": "y"}  # (what a stack remembers may be older than prefixes)
+    new = {**old, "repository": "i", "__provider": "y"}
+    older = provider.diff("id", old, new)  # what a stack remembers may be older than a key
+    assert older.changes and not older.replaces
+    old = {**new, "__provider": "x"}
     assert not provider.diff("id", old, new).changes
+    assert provider.diff("id", old, {key: value for key, value in new.items() if key != "repository"}).replaces == [
+        "repository"
+    ]
     assert provider.diff("id", old, {**new, "region": "s"}).replaces == ["region"]
     assert provider.diff("id", old, {**new, "bucket": "c"}).replaces == ["bucket"]
     assert provider.diff("id", old, {**new, "prefix": "odcloud-dev/"}).replaces == ["prefix"]
