@@ -21,7 +21,7 @@ if [[ -t 1 ]]; then bold=$'\033[1m' plain=$'\033[0m'; fi
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 
 alone() {
-    # The lock is this script's own file: it goes with the process, however that ends. Servers do not inherit it.
+    # The lock is this script's own file: it goes with this process, however that ends.
     exec 9<tools/demo.sh
     flock --nonblock 9 || fail "a make demo or make down is at work in $PWD. End it with Ctrl-C (its job goes on), or wait."
 }
@@ -95,7 +95,7 @@ down() {
 case "${1:-}" in
 up | down)
     alone
-    "$1"
+    "$1" 9<&- # what is started, and may outlive a kill, does not hold the lock
     ;;
 *) fail "usage: tools/demo.sh up|down" ;;
 esac

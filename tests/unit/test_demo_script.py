@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -31,6 +33,28 @@ def test_a_second_one_is_refused_while_one_is_at_work(script: Path) -> None:
             assert done.returncode == 2 and done.stdout == ""
             assert done.stderr.startswith("odcloud: error: ") and str(script.parent.parent) in done.stderr
     assert "nothing to take down" in run(script, "down").stdout
+
+
+def test_what_outlives_a_killed_one_does_not_hold_the_lock(script: Path) -> None:
+    programs = script.parent.parent / ".venv/bin"
+    programs.mkdir(parents=True)
+    (script.parent.parent / ".odcloud").mkdir()
+    for name, text in (("odcloud", "echo $$; exec sleep 600"), ("pulumi", "")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    demo = subprocess.Popen([str(script), "down"], stdout=subprocess.PIPE, text=True)
+    assert demo.stdout is not None
+    child = int(next(line for line in demo.stdout if line.strip().isdigit()))
+    try:
+        with script.open() as lock:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            demo.kill()
+            demo.wait()
+            os.kill(child, 0)  # it lives
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_down_without_the_virtual_environment_says_what_to_do(script: Path) -> None:
