@@ -39,6 +39,7 @@ enter_local_cloud() {
 
 up() {
     trap 'goes_on $?' EXIT
+    trap 'exit 130' INT TERM
     step "1/6 the local cloud"
     enter_local_cloud
 
@@ -82,9 +83,10 @@ down() {
     rm -f "$current"
     step "the local cloud"
     if [[ -n $(ls -A .odcloud/buckets 2>/dev/null) ]]; then
-        # Other stacks live there too: they stay.
+        # Of other stacks, or with checkpoints that are to be kept, or made by a pulumi up that was killed before it could note it.
         odcloud local stop
-        echo "kept: .odcloud/ holds buckets that are not of the stack $stack: $(ls .odcloud/buckets | tr '\n' ' ')"
+        printf 'kept: .odcloud/, for the stack %s has left buckets: %s\n' "$stack" "$(ls .odcloud/buckets | tr '\n' ' ')"
+        echo "      .venv/bin/odcloud local reset --yes deletes them"
     else
         odcloud local reset --yes
         rm -rf digits build
