@@ -37,7 +37,7 @@ def kept_by_iterators() -> Iterator[None]:
     def keeping_map(dataset: tf.data.Dataset, function: Callable[..., Any], *arguments: Any, **named: Any) -> tf.data.Dataset:
         def draw_and_call(element: Any, state: Any) -> Any:
             with _drawn_of(_variable(state)):
-                return function(*element) if isinstance(element, tuple) else function(element)
+                return function(*element) if type(element) is tuple else function(element)
 
         states = tf.data.Dataset.random().batch(_STATE_SIZE, drop_remainder=True)
         return plain_map(tf.data.Dataset.zip(dataset, states), draw_and_call, *arguments, **named)

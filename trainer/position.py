@@ -37,7 +37,8 @@ class Position:
         self._generator = None
         if not isinstance(batches, tf.data.Iterator):
             return
-        self._generator = tf.random.Generator.from_non_deterministic_state()
+        with tf.device("CPU:0"):  # where operations take their seeds from, also those of a GPU
+            self._generator = tf.random.Generator.from_non_deterministic_state()
         self.parts[_RANDOM] = self._generator
         described = data.as_dict()
         files = _files(described["input_path"])

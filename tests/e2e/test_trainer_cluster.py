@@ -20,6 +20,18 @@ from trainer.data.__main__ import main as data_command
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 900  # a machine may be busy
 REPLICAS = {"chief": 1, "worker": 2, "ps": 1}
+# Of each scale of a batch normalization, which begins as ones: how far its average is from that, and from the scale.
+AVERAGES = """
+import json, sys
+import tensorflow as tf
+checkpoint = tf.train.load_checkpoint(sys.argv[1])
+slot = "/gamma/.OPTIMIZER_SLOT/optimizer/average/"
+pairs = [
+    (checkpoint.get_tensor(name), checkpoint.get_tensor(name.replace(slot, "/gamma/")))
+    for name in checkpoint.get_variable_to_shape_map() if slot in name
+]
+print(json.dumps([[float(abs(average - one).max()) for one in (1, scale)] for average, scale in pairs]))
+"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * WAIT_SECONDS)]
 
@@ -33,6 +45,8 @@ def config(data: Path, steps: int) -> str:
         ("batch_size: 8", "batch_size: 2"),
         ("num_steps: 1200", f"num_steps: {steps}"),
         ("warmup_steps: 100", "warmup_steps: 2"),
+        ("use_moving_average: false", "moving_average_decay: 0.9"),
+        ("eval_config {", "eval_config { use_moving_averages: true"),
     ):
         assert old in text
         text = text.replace(old, new)
@@ -145,6 +159,16 @@ def test_a_cluster_trains_and_every_replica_ends_by_itself(job: Job) -> None:
     assert (last["step"], last["steps"], last["severity"]) == (20, 20, "INFO")
     assert isinstance(last["loss"], float)
     assert last["message"].startswith("step 20/20 · loss ")  # type: ignore[attr-defined]
+
+
+def test_averages_of_the_weights_are_kept_by_the_servers(job: Job) -> None:
+    command = [sys.executable, "-c", AVERAGES, str(job.train_dir / "ckpt-20")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    apart = json.loads(result.stdout)
+    assert len(apart) > 20
+    moved = [from_start > 0 and 0 < from_scale < 0.1 for from_start, from_scale in apart]
+    assert sum(moved) > 0.8 * len(moved), apart
 
 
 def test_a_trained_directory_has_nothing_left_to_do(job: Job) -> None:
