@@ -32,7 +32,8 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e")]
 
 from launcher_stage import BUCKET, Stage  # noqa: E402
 
-from launcher import jobfile, resolve, vertex  # noqa: E402
+from launcher import vertex  # noqa: E402
+from launcher.jobfile import reading, resolve  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "odcloud" / "benchmarks" / "aiplatform"
 SDK = """
@@ -95,7 +96,7 @@ def timed(command: Sequence[str], folder: Path, environment: Mapping[str, str]) 
 
 def contenders(stage: Stage, folder: Path) -> dict[str, list[str]]:
     """The commands, by the keys of NAMES."""
-    body = vertex.custom_job(resolve.training(stage.session().outputs, jobfile.read(folder / "job.yaml"), "benchmark").job)
+    body = vertex.custom_job(resolve.training(stage.session().outputs, reading.read(folder / "job.yaml"), "benchmark").job)
     (folder / "spec.json").write_text(json.dumps(body["jobSpec"]))
     (folder / "pools.json").write_text(json.dumps([_snake(pool) for pool in body["jobSpec"]["workerPoolSpecs"]]))
     (folder / "sdk.py").write_text(SDK)

@@ -17,8 +17,9 @@ from trainer import runtime  # noqa: E402
 
 runtime.prepare()
 
-from trainer import garden, placement  # noqa: E402
+from trainer import garden  # noqa: E402
 from trainer.config import experiment, reader  # noqa: E402
+from trainer.training import placement  # noqa: E402
 
 
 def build(path: str) -> tuple[list[int], Any, Any]:

@@ -108,7 +108,7 @@ def main() -> NoReturn:
         code = _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
     except Exception as error:
         # Imported here, for it is needed by those commands only that talk to Google and then is there already.
-        from launcher.google import GoogleError
+        from launcher.google.api import GoogleError
 
         if not isinstance(error, GoogleError):
             raise

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher import jobcheck, machines, oldfile, oldmachines
 from launcher.errors import UserError
 from launcher.job import Container, Disk, Machine, Pool, Program, ProgramJob, PythonPackage, Scheduling
+from launcher.jobfile import checks, machines, oldfile, oldmachines
 
 FLAGS = {
     "jobDir": "--job-dir",
@@ -122,7 +122,7 @@ def training_job(
     warnings: list[str] = []
     pools = tuple(_pools(training, choices, where, warnings))
     counts = {pool.role: pool.count for pool in pools}
-    if said := jobcheck.even(counts.get("ps", 0)):
+    if said := checks.even(counts.get("ps", 0)):
         warnings.append(f"{where('parameterServerCount')}: {said}")
     if any(pool.role == "ps" and pool.machine.accelerator_type for pool in pools):
         attached = "acceleratorConfig" in training.get("parameterServerConfig", {})

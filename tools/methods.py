@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.google import document
+from launcher.google.api import document
 
 TARGET = Path(__file__).parents[1] / "launcher" / "methods.json"
 METHODS = (

@@ -15,15 +15,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer import arguments, files, paths, runtime, server
+from trainer import arguments, files, paths, runtime
 from trainer.errors import InputError
 from trainer.progress import duration, log
 from trainer.train import check_inputs, read_names
+from trainer.training import server
 
 if TYPE_CHECKING:
-    from trainer.coco import Annotated, Scores
     from trainer.config.inputs import EvalSettings
-    from trainer.detection import Detector, HeldOut
+    from trainer.evaluation.coco import Annotated, Scores
+    from trainer.evaluation.detection import Detector, HeldOut
 
 METRICS, DETECTIONS, SHEET = "metrics.json", "detections.json", "detections.png"
 ANALYSIS, BEST, WORST = "analysis.json", "best.png", "worst.png"
@@ -67,7 +68,7 @@ def _main(options: argparse.Namespace) -> int:
     checkpoint_dir = paths.resolve(options.checkpoint_dir)
     evaluation = Evaluation(options.pipeline_config_path, paths.resolve(options.eval_dir))
     if options.continuous:
-        from trainer import follow
+        from trainer.evaluation import follow
 
         follow.follow(evaluation, checkpoint_dir, options.idle_minutes * 60, options.early_stopping)
     else:
@@ -97,7 +98,8 @@ class Evaluation:
         readers = {"": (inputs.experiment.evaluation, inputs.eval_files)}
         readers |= {reader.name: (reader, inputs.further[reader.name]) for reader in inputs.experiment.further}
         log("loading TensorFlow")
-        from trainer import detection, garden
+        from trainer import garden
+        from trainer.evaluation import detection
 
         runtime.quiet_logging()
         self._sets = [
@@ -117,18 +119,18 @@ class Evaluation:
 
     def last(self, checkpoint_dir: str) -> None:
         """Scores the folder's last checkpoint. Raises InputError, also when there is none."""
-        from trainer import training
+        from trainer.training import loop
 
-        checkpoint = training.last_checkpoint(checkpoint_dir)
+        checkpoint = loop.last_checkpoint(checkpoint_dir)
         if checkpoint is None:
             raise InputError(f"{checkpoint_dir}: no checkpoint there to evaluate; check --checkpoint_dir, or train first")
         self.score(checkpoint)
 
     def score(self, checkpoint: str) -> Mapping[str, float | None]:
         """The metrics of one checkpoint, a prefix such as DIR/ckpt-600, on the first reader's images. Raises InputError."""
-        from trainer import training
+        from trainer.training import loop
 
-        step = training.step_of(checkpoint)
+        step = loop.step_of(checkpoint)
         log(f"evaluating the checkpoint of step {step}", step=step)
         if self._detector is None:
             self._detector = self._build()
@@ -137,7 +139,7 @@ class Evaluation:
         return first
 
     def _score(self, held_out: HeldOutSet, step: int, detector: Detector) -> Mapping[str, float | None]:
-        from trainer import coco, pascal
+        from trainer.evaluation import coco, pascal
 
         images, names, settings = held_out.images, held_out.names, self.experiment.eval
         detected = _with_progress(detector.detect(held_out.files, settings.examples), len(images))
@@ -214,7 +216,8 @@ def _write(
 def _write_analysis(
     eval_dir: str, images: Sequence[HeldOut], detected: Sequence[Annotated], names: Mapping[int, str], settings: EvalSettings
 ) -> None:
-    from trainer import analysis, drawing
+    from trainer import drawing
+    from trainer.evaluation import analysis
 
     truth, score = [image.truth for image in images], settings.drawn_score
     files.write(paths.join(eval_dir, ANALYSIS), json.dumps(analysis.analyse(truth, detected, names, score)) + "\n")

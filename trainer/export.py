@@ -64,10 +64,12 @@ def export(checkpoint_dir: str, output: str, config_path: str | None = None, lab
     kept = next((path for path in beside if files.read(path) is not None), beside[0])
     wanted = experiment.read(config_path or kept)
     names = label_map.read(paths.resolve(labels or wanted.evaluation.label_map))
-    from trainer import detection, garden, serving, training
+    from trainer import garden, serving
+    from trainer.evaluation import detection
+    from trainer.training import loop
 
     runtime.quiet_logging()
-    checkpoint = training.last_checkpoint(folder)
+    checkpoint = loop.last_checkpoint(folder)
     if checkpoint is None:
         raise InputError(f"{checkpoint_dir}: no checkpoint there to export; name the folder that training wrote to")
     task = garden.build_task(wanted, [[] for _ in wanted.train.patterns], [])
@@ -89,7 +91,7 @@ def export(checkpoint_dir: str, output: str, config_path: str | None = None, lab
         shutil.rmtree(partial, ignore_errors=True)
     return {
         "output": output,
-        "step": training.step_of(checkpoint),
+        "step": loop.step_of(checkpoint),
         "classes": len(names),
         "signatures": serving.SIGNATURES,
     }

@@ -13,10 +13,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from trainer import arguments, curves, plots, results
+from trainer import arguments
 from trainer.errors import InputError
 from trainer.progress import duration
-from trainer.results import MEANINGS, Results
+from trainer.reporting import curves, plots, results
+from trainer.reporting.results import MEANINGS, Results
 
 PAGE = "report.html"
 CURVES = "curves.png"

@@ -14,17 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from trainer import arguments, files, paths, runtime, server
-from trainer.cluster import CHIEF, Cluster, from_environment
+from trainer import arguments, files, paths, runtime
 from trainer.config import experiment as configuration
 from trainer.config.experiment import Experiment
 from trainer.config.inputs import Reader
 from trainer.data import label_map, records
 from trainer.errors import InputError
-from trainer.finish import FAILED, FINISHED, FinishMarker
 from trainer.progress import Progress, duration, log
-from trainer.stopping import Stop
-from trainer.watchdog import Watchdog
+from trainer.training import server
+from trainer.training.cluster import CHIEF, Cluster, from_environment
+from trainer.training.finish import FAILED, FINISHED, FinishMarker
+from trainer.training.stopping import Stop
+from trainer.training.watchdog import Watchdog
 
 # 128 + SIGTERM: whoever runs the job may start the replica again, and training goes on.
 STOPPED_EXIT_CODE = 143
@@ -147,12 +148,13 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: floa
         progress.phase("loading TensorFlow")
         # Modules, model and graphs are made to stay: to look again and again for garbage among them takes a tenth of the start.
         gc.disable()
-        from trainer import garden, training
+        from trainer import garden
+        from trainer.training import loop
 
         runtime.quiet_logging()
         for note in inputs.experiment.approximations if cluster.role == CHIEF else ():
             log(f"{inputs.experiment.path}: line {note.line}: {note.sentence()}", "WARNING")
-        done = training.last_step(train_dir)
+        done = loop.last_step(train_dir)
         if done >= steps:
             log(f"nothing to do: {train_dir} has a checkpoint of step {done}, and num_steps is {steps}", step=done)
             progress.update(done)
@@ -162,7 +164,7 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: floa
             log(f"nothing to do at step {done}: {asked}; to train on, remove {Stop(train_dir).path}", step=done)
             return 0
         if cluster.role == CHIEF:
-            training.copy_config(inputs.experiment, train_dir)
+            loop.copy_config(inputs.experiment, train_dir)
         others = [*cluster.workers, *cluster.servers]
         progress.phase(f"waiting for {len(others)} replicas")
         try:
@@ -175,19 +177,19 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: floa
             task = garden.build_task(inputs.experiment, inputs.train_files, inputs.eval_files)
 
             def give_up(reason: str) -> None:
-                _start_again(training.last_step(train_dir), reason)
+                _start_again(loop.last_step(train_dir), reason)
 
             with Watchdog(stall_seconds, cluster.others(), give_up) as watchdog:
-                run = training.Training(inputs.experiment, cluster, task, train_dir, progress, watchdog)
+                run = loop.Training(inputs.experiment, cluster, task, train_dir, progress, watchdog)
                 signal.signal(signal.SIGTERM, lambda *_: run.stop())
                 run.run()
-        except training.StoppedError:
+        except loop.StoppedError:
             log(f"stopped on request; the state is saved in {train_dir}", "WARNING")
             return STOPPED_EXIT_CODE
-        except training.BadDataError as error:
+        except loop.BadDataError as error:
             raise _bad_record(inputs.experiment, str(error)) from error
-        except training.ClusterLostError as error:
-            _start_again(training.last_step(train_dir), str(error))
+        except loop.ClusterLostError as error:
+            _start_again(loop.last_step(train_dir), str(error))
     return 0
 
 

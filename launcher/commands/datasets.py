@@ -28,7 +28,7 @@ def _reads_buckets(name: str, text: str) -> None:
     @data.command(name, help=text, add_help_option=False, context_settings={"ignore_unknown_options": True})
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def command(arguments: tuple[str, ...]) -> int:
-        from launcher import datafiles
+        from launcher.data import datafiles
 
         return datafiles.with_fetched("trainer.data", [name, *arguments])
 
@@ -47,7 +47,7 @@ def data_push(folder: Path, destination: str | None, stack: str | None, form: st
 
     Files that are there already, by their checksums, are not sent again: interrupted, the command goes on.
     """
-    from launcher import push
+    from launcher.data import push
 
     return push.push(folder, destination, stack, form)
 
@@ -60,7 +60,7 @@ def data_push(folder: Path, destination: str | None, stack: str | None, form: st
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def pipeline_config(arguments: tuple[str, ...]) -> int:
-    from launcher import datafiles
+    from launcher.data import datafiles
 
     return datafiles.with_fetched("trainer.config", arguments)
 
@@ -80,7 +80,7 @@ def export(source: str, destination: str, label_map: str | None, stack: str | No
       odcloud export object_detection_1511212800 model
       odcloud predict model photo.jpg
     """
-    from launcher import export as room
+    from launcher.results import export as room
 
     return room.export(source, destination, label_map, stack, form)
 
@@ -93,6 +93,6 @@ def export(source: str, destination: str, label_map: str | None, stack: str | No
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def predict(arguments: tuple[str, ...]) -> int:
-    from launcher import datafiles
+    from launcher.data import datafiles
 
     return datafiles.with_fetched("trainer.predict", arguments, below=True)

@@ -50,7 +50,7 @@ def image_build(
     dry_run: bool,
 ) -> int:
     """Build the image, unless it is there; Cloud Build pushes it, too."""
-    from launcher import image as room
+    from launcher.image import verbs as room
 
     return room.build(repository, stack, builder, base_image, ca_file, network, dry_run, form)
 
@@ -59,7 +59,7 @@ def image_build(
 @_options
 def image_push(repository: str | None, base_image: str | None, ca_file: Path | None, stack: str | None, form: str) -> int:
     """Push the image that was built, and print it with its digest."""
-    from launcher import image as room
+    from launcher.image import verbs as room
 
     return room.push(repository, stack, base_image, ca_file, form)
 
@@ -68,6 +68,6 @@ def image_push(repository: str | None, base_image: str | None, ca_file: Path | N
 @_options
 def image_digest(repository: str | None, base_image: str | None, ca_file: Path | None, stack: str | None, form: str) -> int:
     """Print the pushed image with its digest, as the registry knows it."""
-    from launcher import image as room
+    from launcher.image import verbs as room
 
     return room.show_digest(repository, stack, base_image, ca_file, form)

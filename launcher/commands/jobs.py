@@ -20,7 +20,7 @@ def jobs() -> None:
 @format_option
 def jobs_list(stack: str | None, form: str) -> int:
     """List the jobs, the newest first."""
-    from launcher import jobs as room
+    from launcher.jobs import verbs as room
 
     return room.show_list(stack, form)
 
@@ -31,7 +31,7 @@ def jobs_list(stack: str | None, form: str) -> int:
 @format_option
 def jobs_show(job: str, stack: str | None, form: str) -> int:
     """Show a job and each of its replicas."""
-    from launcher import jobs as room
+    from launcher.jobs import verbs as room
 
     return room.show(job, stack, form)
 
@@ -45,7 +45,7 @@ def jobs_show(job: str, stack: str | None, form: str) -> int:
 @format_option
 def jobs_logs(job: str, replica: str | None, follow: bool, since: str | None, stack: str | None, form: str) -> int:
     """Print a job's log; as JSON, one object per line."""
-    from launcher import jobs as room
+    from launcher.jobs import verbs as room
 
     return room.logs(job, replica, follow, since, stack, form)
 
@@ -56,7 +56,7 @@ def jobs_logs(job: str, replica: str | None, follow: bool, since: str | None, st
 @format_option
 def jobs_wait(job: str, stack: str | None, form: str) -> int:
     """Wait for a job's end: exit code 0 if it succeeded, else 1."""
-    from launcher import jobs as room
+    from launcher.jobs import verbs as room
 
     return room.wait(job, stack, form)
 
@@ -68,7 +68,7 @@ def jobs_wait(job: str, stack: str | None, form: str) -> int:
 @format_option
 def jobs_cancel(job: str, wait_for_end: bool, stack: str | None, form: str) -> int:
     """Cancel a job."""
-    from launcher import jobs as room
+    from launcher.jobs import verbs as room
 
     return room.cancel(job, wait_for_end, stack, form)
 
@@ -79,6 +79,6 @@ def jobs_cancel(job: str, wait_for_end: bool, stack: str | None, form: str) -> i
 @format_option
 def jobs_delete(job: tuple[str, ...], stack: str | None, form: str) -> int:
     """Delete jobs that have ended; what they left in the bucket stays."""
-    from launcher import jobs as room
+    from launcher.jobs import verbs as room
 
     return room.delete(job, stack, form)

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import click
 
-from launcher import mlengine, mlengine_jobs
-from launcher.place import Place
+from launcher import mlengine
+from launcher.oldpage import verbs
+from launcher.stack.place import Place
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -89,7 +90,7 @@ class _Tier(click.ParamType):
     name = "TIER"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from launcher import machines
+        from launcher.jobfile import machines
 
         tier, tiers = str(value).upper().replace("-", "_"), machines.mapping()["scaleTiers"]
         if tier not in tiers:
@@ -103,7 +104,7 @@ class _Form(click.ParamType):
     name = "FORM"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from launcher import shape
+        from launcher.oldpage import shape
 
         if value not in shape.WORDS and shape.keys(str(value)) is None:
             self.fail(f"{value!r} is none of text, json, yaml and value(FIELD,…), for example value(state)", param, ctx)
@@ -218,8 +219,8 @@ def training(ctx: click.Context, /, **given: Any) -> int:
     for field, flag in mlengine.FLAGS.items():
         value = given[flag.removeprefix("--").replace("-", "_")]
         flags[f"trainingInput.{field}"] = str(value) if isinstance(value, int) and field.endswith("Count") else value
-    return mlengine_jobs.submit(
-        mlengine_jobs.Submission(
+    return verbs.submit(
+        verbs.Submission(
             command=_command(ctx),
             name=given["name"],
             args=ctx.meta["program_args"],
@@ -275,7 +276,7 @@ def _command(ctx: click.Context) -> str:
 @_format
 def list_jobs(project: str | None, region: str | None, stack: str | None, limit: int | None, form: str) -> int:
     """List the jobs, the newest first."""
-    return mlengine_jobs.show_list(Place.of(project, region, (), stack), form, limit)
+    return verbs.show_list(Place.of(project, region, (), stack), form, limit)
 
 
 @jobs.command()
@@ -284,7 +285,7 @@ def list_jobs(project: str | None, region: str | None, stack: str | None, limit:
 @_format
 def describe(name: str, project: str | None, region: str | None, stack: str | None, form: str) -> int:
     """Describe a job and its replicas."""
-    return mlengine_jobs.describe(Place.of(project, region, (), stack), name, form)
+    return verbs.describe(Place.of(project, region, (), stack), name, form)
 
 
 @jobs.command()
@@ -292,7 +293,7 @@ def describe(name: str, project: str | None, region: str | None, stack: str | No
 @_places
 def cancel(name: str, project: str | None, region: str | None, stack: str | None) -> int:
     """Cancel a job."""
-    return mlengine_jobs.cancel(Place.of(project, region, (), stack), name)
+    return verbs.cancel(Place.of(project, region, (), stack), name)
 
 
 @jobs.command("stream-logs")
@@ -303,4 +304,4 @@ def cancel(name: str, project: str | None, region: str | None, stack: str | None
 @click.option("--task-name", metavar="NAME", help="Only this replica: master-replica-0 (or chief), worker-replica-1, …")
 def stream_logs(name: str, project: str | None, region: str | None, stack: str | None, task_name: str | None) -> int:
     """Show a job's log until it ends; the exit code tells its result."""
-    return mlengine_jobs.stream_logs(Place.of(project, region, (), stack), name, task_name)
+    return verbs.stream_logs(Place.of(project, region, (), stack), name, task_name)

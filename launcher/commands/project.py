@@ -21,7 +21,7 @@ from launcher.commands.options import format_option, job_options, stack_option
 @format_option
 def init(stack: str, form: str, **answers: str | None) -> int:
     """Make a stack: write Pulumi.STACK.yaml from a few answers, which are asked for if they are not given."""
-    from launcher import init as command
+    from launcher.stack import init as command
 
     keys = {"project": "gcp:project", "region": "gcp:region", "on_destroy": "odcloud:onDestroy", "data_dir": "odcloud:dataDir"}
     keys |= {"pipeline_config": "odcloud:pipelineConfig", "github_repository": "odcloud:githubRepository"}

@@ -16,7 +16,7 @@ from launcher.commands.options import format_option, stack_option
 @format_option
 def report(run: str | None, stack: str | None, output: Path | None, form: str) -> int:
     """Report on a run: table of metrics, curves, detections, one HTML page."""
-    from launcher import report as room
+    from launcher.results import report as room
 
     return room.report(run, stack, output, form)
 
@@ -30,7 +30,7 @@ def tensorboard(run: str | None, port: int, stack: str | None) -> int:
 
     The events are copied from the bucket into a cache folder, and again whenever they have grown.
     """
-    from launcher import tensorboard as room
+    from launcher.results import tensorboard as room
 
     return room.tensorboard(run, port, stack)
 
@@ -44,6 +44,6 @@ def open_page(job: str | None, only_print: bool, stack: str | None) -> int:
 
     JOB may be one of ML Engine, too, where there is such a service. Without JOB the page of all jobs.
     """
-    from launcher import page
+    from launcher.jobs import page
 
     return page.open_page(job, only_print, stack)

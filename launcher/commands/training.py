@@ -57,10 +57,10 @@ def train(
     Each value of the job is the flag's, else the environment's (ODCLOUD_ and the flag's name: ODCLOUD_WORKERS), else the job
     file's, else the stack's, else the default; --explain shows which.
     """
-    from launcher import launch
+    from launcher.launch import training
 
     fallback = [region.strip() for region in (fallback_regions or "").split(",") if region.strip()]
-    return launch.train(
+    return training.train(
         config,
         run,
         stack,
@@ -85,7 +85,7 @@ def train(
 @format_option
 def cost(config: Path, hours: float | None, stack: str | None, form: str, **flags: Any) -> int:
     """Price a training job: machines, accelerators and disks, by Google's catalogue or by a dated table."""
-    from launcher import quote
+    from launcher.cost import quote
 
     return quote.quote(config, hours, stack, form, flags)
 
@@ -103,7 +103,7 @@ def resubmit(run: str, new: str | None, stack: str | None, follow: bool, dry_run
     The same packages, configuration, arguments and machines, as a run of its own; refused when packages or configuration have
     changed in the bucket.
     """
-    from launcher import resubmit as room
+    from launcher.launch import resubmit as room
 
     return room.resubmit(run, new, stack, follow, dry_run, form)
 
@@ -132,6 +132,6 @@ def evaluate(
     Each value of the job is the flag's, else the environment's (as for train, so that ODCLOUD_IMAGE pins both; the module is
     ODCLOUD_EVAL_PYTHON_MODULE), else the job file's, else the stack's, else the default; --explain shows which.
     """
-    from launcher import launch
+    from launcher.launch import training
 
-    return launch.evaluate(config, run, stack, follow=follow, dry_run=dry_run, form=form, explain=explain, flags=flags)
+    return training.evaluate(config, run, stack, follow=follow, dry_run=dry_run, form=form, explain=explain, flags=flags)

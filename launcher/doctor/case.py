@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from launcher import inputs
-from launcher.google import GoogleError, split
-from launcher.session import Session
+from launcher.google.api import GoogleError, split
+from launcher.launch import inputs
+from launcher.stack.session import Session
 
 if TYPE_CHECKING:
     from infra.outputs import StackOutputs

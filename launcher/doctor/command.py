@@ -13,8 +13,8 @@ from launcher import vertex
 from launcher.doctor import data, estimates, project, quota, storage
 from launcher.doctor.case import ERROR, OK, SKIPPED, WARNING, Case, Check, Finding, error, ok, skipped
 from launcher.errors import UserError
-from launcher.google import GoogleError
-from launcher.session import Session, connect
+from launcher.google.api import GoogleError
+from launcher.stack.session import Session, connect
 
 # Checks of one group run one after the other, for the later need what the earlier found; groups run side by side.
 GROUPS: tuple[Mapping[str, Check], ...] = (
@@ -58,11 +58,12 @@ def _case(session: Session, config: Path | None, run: str | None, flags: Mapping
     """What is examined: the request that `odcloud train` would send, if a job file is given. Raises UserError."""
     if config is None:
         return Case(session, None, run)
-    from launcher import jobfile, overrides, packages, resolve, runs
+    from launcher.jobfile import overrides, reading, resolve
+    from launcher.launch import packages, runs
 
     if run:
         runs.check_id(run)
-    file, local = packages.staged(session, jobfile.read(config, overrides.given(flags, os.environ)))
+    file, local = packages.staged(session, reading.read(config, overrides.given(flags, os.environ)))
     body = vertex.custom_job(resolve.training(session.outputs, file, run or "doctor").job)
     return Case(session, body, run, local=tuple(package.uri for package in local))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.doctor.case import Case, Finding, error, ok, skipped
-from launcher.google import GoogleError, split
+from launcher.google.api import GoogleError, split
 
 LARGEST = 256 * 2**20
 """Bytes of a shard that is still downloaded to parse an example of it."""

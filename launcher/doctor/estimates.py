@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launcher import prices
-from launcher.cost import DEFAULT_DISK
+from launcher.cost import prices
+from launcher.cost.pricing import DEFAULT_DISK
 from launcher.doctor.case import Case, Finding, ok, skipped, warning
 from launcher.doctor.data import size
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher import pulumi, vertex
-from launcher.google import GoogleError
-from launcher.place import Place
-from launcher.session import Session
+from launcher import vertex
+from launcher.google.api import GoogleError
+from launcher.stack import pulumi
+from launcher.stack.place import Place
+from launcher.stack.session import Session
 
 LABEL = "odcloud-stack"
 """The label of everything that a stack makes and that can have labels (infra/config.py)."""

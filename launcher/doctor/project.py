@@ -6,8 +6,8 @@ import os
 
 from launcher.doctor.case import Case, Finding, error, ok, skipped
 from launcher.errors import UserError
-from launcher.explain import Kind
-from launcher.google import GoogleError
+from launcher.google.api import GoogleError
+from launcher.google.explain import Kind
 
 SIGN_IN = "gcloud auth application-default login"
 REACH = "check the network, or for the local cloud: odcloud local start"

@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from launcher import prices
-from launcher.cost import strategy
+from launcher.cost import prices
+from launcher.cost.pricing import strategy
 from launcher.doctor.case import Case, Finding, error, ok, skipped
-from launcher.google import GoogleError
+from launcher.google.api import GoogleError
 
 PREFIX = "aiplatform.googleapis.com/custom_model_training_"
 PAGE = "https://console.cloud.google.com/iam-admin/quotas"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-from launcher import machines, registry
 from launcher.doctor.case import Case, Finding, error, ok, skipped, warning
-from launcher.google import GoogleError, split
+from launcher.google.api import GoogleError, split
+from launcher.image import registry
+from launcher.jobfile import machines
 
 WRITERS = frozenset(
     {"roles/storage.objectUser", "roles/storage.objectAdmin", "roles/storage.admin", "roles/editor", "roles/owner"}

@@ -15,12 +15,13 @@ import pytest
 from discovery_check import check_request, check_response, document, methods
 from test_launcher_requests import _pattern, outputs
 
-from launcher import machines, prices
+from launcher.cost import prices
 from launcher.doctor import command, project, quota, storage
 from launcher.doctor.case import Case, Finding
-from launcher.google import VERSIONS, Google, GoogleError, override_name
-from launcher.session import Session
-from launcher.transport import Response, Transport
+from launcher.google.api import VERSIONS, Google, GoogleError, override_name
+from launcher.google.transport import Response, Transport
+from launcher.jobfile import machines
+from launcher.stack.session import Session
 
 Answer = tuple[int, dict[str, Any]]
 

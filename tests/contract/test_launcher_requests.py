@@ -13,11 +13,14 @@ import pytest
 from discovery_check import check_request, check_response, document, methods
 
 from infra.outputs import StackOutputs
-from launcher import jobfile, logs, machines, resolve, runs, vertex, watch
-from launcher.google import VERSIONS, Google, override_name
-from launcher.screen import Plain
-from launcher.session import Session
-from launcher.transport import Response, Transport
+from launcher import vertex
+from launcher.google.api import VERSIONS, Google, override_name
+from launcher.google.transport import Response, Transport
+from launcher.jobfile import machines, reading, resolve
+from launcher.jobs import logs, watch
+from launcher.jobs.screen import Plain
+from launcher.launch import runs
+from launcher.stack.session import Session
 
 if TYPE_CHECKING:
     from conftest import LocalCloud
@@ -108,14 +111,14 @@ def outputs(bucket: str) -> StackOutputs:
 
 def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Recorded]) -> None:
     session, transport = recorded
-    file = jobfile.parse("trainingInput: {masterType: standard, workerType: standard, workerCount: 2}", "job.yaml")
+    file = reading.parse("trainingInput: {masterType: standard, workerType: standard, workerCount: 2}", "job.yaml")
     job = resolve.training(session.outputs, file, RUN).job
     launched = runs.launch(session, job, lambda text: None)
     # There is no such package: the job fails by itself, and is followed to that end.
     view = watch.follow(session, launched.job, Plain(io.StringIO()))
     assert view.state == "FAILED"
     again = runs.launch(
-        session, resolve.evaluation(session.outputs, jobfile.read(None), runs.newest(session)).job, lambda text: None
+        session, resolve.evaluation(session.outputs, reading.read(None), runs.newest(session)).job, lambda text: None
     )
     session.cancel(vertex.number(again.job))
     assert session.find(RUN)["name"] == launched.job["name"]
@@ -147,17 +150,17 @@ def test_each_request_of_a_run_is_a_documented_one(recorded: tuple[Session, Reco
 @pytest.mark.parametrize("kind", machines.names())
 def test_every_machine_type_makes_a_body_that_google_documents(kind: str) -> None:
     text = f"trainingInput: {{masterType: {kind}, workerType: {kind}, workerCount: 3}}\nlabels: {{team: cats}}\n"
-    check_body(vertex.custom_job(resolve.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN).job))
+    check_body(vertex.custom_job(resolve.training(outputs("b"), reading.parse(text, "job.yaml"), RUN).job))
 
 
 @pytest.mark.parametrize("tier", [name for name in machines.mapping()["scaleTiers"] if name != "CUSTOM"])
 def test_every_scale_tier_makes_a_body_that_google_documents(tier: str) -> None:
     text = f"trainingInput: {{scaleTier: {tier}, scheduling: {{maxRunningTime: 3600s}}, jobDir: gs://b/d}}"
-    check_body(vertex.custom_job(resolve.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN).job))
+    check_body(vertex.custom_job(resolve.training(outputs("b"), reading.parse(text, "job.yaml"), RUN).job))
 
 
 def test_an_evaluation_makes_a_body_that_google_documents() -> None:
-    check_body(vertex.custom_job(resolve.evaluation(outputs("b"), jobfile.read(None), RUN).job))
+    check_body(vertex.custom_job(resolve.evaluation(outputs("b"), reading.read(None), RUN).job))
 
 
 def check_body(body: dict[str, Any]) -> None:
@@ -166,7 +169,7 @@ def check_body(body: dict[str, Any]) -> None:
 
 
 def test_the_check_itself_finds_what_is_wrong() -> None:
-    body = vertex.custom_job(resolve.evaluation(outputs("b"), jobfile.read(None), RUN).job)
+    body = vertex.custom_job(resolve.evaluation(outputs("b"), reading.read(None), RUN).job)
     body["jobSpec"]["workerPoolSpecs"][0]["replicaCount"] = 1
     with pytest.raises(AssertionError, match="replicaCount"):
         check_body(body)

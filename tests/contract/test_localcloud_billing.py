@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ruamel.yaml import YAML
 
-from launcher.prices import parsed
+from launcher.cost.prices import parsed
 
 if TYPE_CHECKING:
     from conftest import LocalCloud

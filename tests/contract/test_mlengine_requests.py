@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 from discovery_check import check_request, document
 
-from launcher import jobfile, machines, mlengine, vertex
+from launcher import mlengine, vertex
 from launcher.commands.mlengine import group
 from launcher.errors import UserError
 from launcher.job import Machine
+from launcher.jobfile import machines, reading
 from localcloud.services.vertex_validation import violations
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ml-engine"
@@ -382,7 +383,7 @@ def test_what_is_wrong_in_the_file(text: str, message: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
-        jobfile.old(Path("job.yaml"))
+        reading.old(Path("job.yaml"))
     assert str(caught.value).startswith(message)
 
 

@@ -12,8 +12,9 @@ import pytest
 from discovery_check import check_request, document
 from test_launcher_requests import RUN, outputs
 
-from launcher import jobfile, jobmodel, resolve, vertex
+from launcher import vertex
 from launcher.errors import UserError
+from launcher.jobfile import models, reading, resolve
 
 SCHEMAS = document("aiplatform", "v1")["schemas"]
 # Every field of the native form, each with a value of its own.
@@ -86,20 +87,20 @@ LEFT_OUT = {
     "PythonPackageSpec": {},
 }
 NATIVE = {
-    "CustomJob": jobmodel.NativeJob,
-    "CustomJobSpec": jobmodel.NativeJob,
-    "WorkerPoolSpec": jobmodel.WorkerPool,
-    "MachineSpec": jobmodel.WorkerPool,
-    "DiskSpec": jobmodel.WorkerPool,
-    "ContainerSpec": jobmodel.WorkerPool,
-    "PythonPackageSpec": jobmodel.WorkerPool,
-    "Scheduling": jobmodel.Scheduling,
-    "ReservationAffinity": jobmodel.ReservationAffinity,
+    "CustomJob": models.NativeJob,
+    "CustomJobSpec": models.NativeJob,
+    "WorkerPoolSpec": models.WorkerPool,
+    "MachineSpec": models.WorkerPool,
+    "DiskSpec": models.WorkerPool,
+    "ContainerSpec": models.WorkerPool,
+    "PythonPackageSpec": models.WorkerPool,
+    "Scheduling": models.Scheduling,
+    "ReservationAffinity": models.ReservationAffinity,
 }
 
 
 def body(text: str) -> dict[str, Any]:
-    made = vertex.custom_job(resolve.training(outputs("b"), jobfile.parse(text, "job.yaml"), RUN).job)
+    made = vertex.custom_job(resolve.training(outputs("b"), reading.parse(text, "job.yaml"), RUN).job)
     parent = {"parent": "projects/p/locations/us-central1"}
     check_request("aiplatform", "v1", "aiplatform.projects.locations.customJobs.create", parent, {}, made)
     return made
@@ -111,7 +112,7 @@ def properties(schema: str) -> dict[str, Any]:
 
 
 def test_every_native_field_comes_out_where_google_has_it() -> None:
-    for name in (*jobmodel.NativeJob.model_fields, *jobmodel.WorkerPool.model_fields, *jobmodel.Scheduling.model_fields):
+    for name in (*models.NativeJob.model_fields, *models.WorkerPool.model_fields, *models.Scheduling.model_fields):
         if name not in ("imageUri", "command"):  # of a pool alone, here
             assert re.search(rf"\b{name}:", WHOLE), name
     made = body(WHOLE)
@@ -199,10 +200,10 @@ def choices(model: Any, field: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("schema", "field", "model", "left_out"),
     [
-        ("MachineSpec", "acceleratorType", jobmodel.WorkerPool, {"ACCELERATOR_TYPE_UNSPECIFIED"}),
+        ("MachineSpec", "acceleratorType", models.WorkerPool, {"ACCELERATOR_TYPE_UNSPECIFIED"}),
         # The document calls these two deprecated names of STANDARD and SPOT.
-        ("Scheduling", "strategy", jobmodel.Scheduling, {"STRATEGY_UNSPECIFIED", "ON_DEMAND", "LOW_COST"}),
-        ("ReservationAffinity", "reservationAffinityType", jobmodel.ReservationAffinity, {"TYPE_UNSPECIFIED"}),
+        ("Scheduling", "strategy", models.Scheduling, {"STRATEGY_UNSPECIFIED", "ON_DEMAND", "LOW_COST"}),
+        ("ReservationAffinity", "reservationAffinityType", models.ReservationAffinity, {"TYPE_UNSPECIFIED"}),
     ],
 )
 def test_every_value_is_one_of_googles(schema: str, field: str, model: Any, left_out: set[str]) -> None:
@@ -213,13 +214,13 @@ def test_every_value_is_one_of_googles(schema: str, field: str, model: Any, left
 
 def test_disk_types_are_those_that_the_document_names() -> None:
     named = re.findall(r'"([a-z-]+)"', properties("DiskSpec")["bootDiskType"]["description"])
-    assert set(choices(jobmodel.WorkerPool, "bootDiskType")) == set(named)
+    assert set(choices(models.WorkerPool, "bootDiskType")) == set(named)
 
 
 ATTACHED = ("NVIDIA_TESLA_",)
 
 
-@pytest.mark.parametrize("kind", get_args(jobmodel.AcceleratorType))
+@pytest.mark.parametrize("kind", get_args(models.AcceleratorType))
 def test_every_accelerator_makes_a_request(kind: str) -> None:
     machine = "n1-standard-8" if kind.startswith(ATTACHED) and kind != "NVIDIA_TESLA_A100" else "x9-somegpu-1"
     pool = f"{{role: chief, machineType: {machine}, acceleratorType: {kind}, acceleratorCount: 1}}"
@@ -231,10 +232,10 @@ def test_every_accelerator_makes_a_request(kind: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("scheduling", f"{{strategy: {one}}}") for one in get_args(jobmodel.Strategy)),
+        *(("scheduling", f"{{strategy: {one}}}") for one in get_args(models.Strategy)),
         *(("scheduling", f"{{restartJobOnWorkerRestart: {one}}}") for one in ("true", "false")),
         *(("scheduling", f"{{disableRetries: {one}}}") for one in ("true", "false")),
-        *(("bootDiskType", one) for one in choices(jobmodel.WorkerPool, "bootDiskType")),
+        *(("bootDiskType", one) for one in choices(models.WorkerPool, "bootDiskType")),
         *(("reservationAffinity", f"{{reservationAffinityType: {one}}}") for one in ("NO_RESERVATION", "ANY_RESERVATION")),
     ],
 )

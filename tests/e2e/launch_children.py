@@ -16,17 +16,18 @@ import sys
 from typing import Any
 
 from infra.outputs import StackOutputs
-from launcher import jobfile, resolve, runs
 from launcher.errors import UserError
-from launcher.google import Google, GoogleError
-from launcher.session import Session
+from launcher.google.api import Google, GoogleError
+from launcher.jobfile import reading, resolve
+from launcher.launch import runs
+from launcher.stack.session import Session
 
 
 def tell(**fields: Any) -> None:
     os.write(1, (json.dumps(fields) + "\n").encode())  # one write, short: lines of several processes don't mix
 
 
-def child(order: dict[str, Any], file: jobfile.JobFile) -> None:
+def child(order: dict[str, Any], file: reading.JobFile) -> None:
     session = Session(StackOutputs.model_validate(order["outputs"]), Google("us-central1"))
     try:
         launched = runs.launch(session, resolve.training(session.outputs, file, order["run"]).job, lambda text: None)
@@ -36,7 +37,7 @@ def child(order: dict[str, Any], file: jobfile.JobFile) -> None:
 
 
 def main() -> None:
-    file = jobfile.parse("trainingInput: {masterType: standard}", "job.yaml")
+    file = reading.parse("trainingInput: {masterType: standard}", "job.yaml")
     resolve.training(StackOutputs.model_validate(json.loads(sys.argv[1])), file, "warm")
     gc.freeze()
     running: dict[int, int] = {}

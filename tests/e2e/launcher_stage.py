@@ -19,8 +19,8 @@ from free_port import free_port
 from packed import sdist
 
 from infra.outputs import StackOutputs
-from launcher.google import Google
-from launcher.session import Session
+from launcher.google.api import Google
+from launcher.stack.session import Session
 
 BUCKET = "stage"
 BIN = Path(sys.executable).parent

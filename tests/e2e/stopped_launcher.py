@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 
-from launcher import cli, records, runs
+from launcher import cli
+from launcher.launch import records, runs
 
 records.FRESH, records.LEASE = 1.0, 3.0
 moment = sys.argv.pop(1)

@@ -19,7 +19,7 @@ import requests
 from free_port import free_port
 from launcher_stage import BUCKET, Stage
 
-from launcher.prices import listed
+from launcher.cost.prices import listed
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +107,14 @@ def test_a_log_from_a_time_on(stage: Stage, done: dict[str, Any]) -> None:
 def test_a_clock_that_is_a_day_ahead_hides_nothing(stage: Stage, done: dict[str, Any]) -> None:
     ahead = """
 import datetime, sys
-from launcher import cli, jobs, session
+from launcher import cli
+from launcher.jobs import verbs
+from launcher.stack import session
 class Ahead(datetime.datetime):
     @classmethod
     def now(cls, zone=None):
         return super().now(zone) + datetime.timedelta(days=1)
-for module in (jobs, session):
+for module in (verbs, session):
     module.datetime = Ahead
 cli.main()
 """

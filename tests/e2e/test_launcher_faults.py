@@ -17,8 +17,10 @@ import pytest
 from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway, Trouble
 from launcher_stage import Stage
 
-from launcher import jobfile, records, resolve, runs, vertex
-from launcher.google import ATTEMPTS
+from launcher import vertex
+from launcher.google.api import ATTEMPTS
+from launcher.jobfile import reading, resolve
+from launcher.launch import records, runs
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def record(stage: Stage, run: str, number: int = 1) -> dict[str, Any]:
 
 def launched(stage: Stage, run: str, said: list[str]) -> runs.Launched:
     session = stage.session()
-    file = jobfile.parse("trainingInput: {masterType: standard}", "job.yaml")
+    file = reading.parse("trainingInput: {masterType: standard}", "job.yaml")
     return runs.launch(session, resolve.training(session.outputs, file, run).job, said.append)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from launcher_stage import BUCKET, Stage
 
-from launcher.google import VERSIONS, override_name
+from launcher.google.api import VERSIONS, override_name
 
 NATIVE = """workerPools:
 - {role: chief, machineType: n1-standard-4, env: {ONLY: chief}}

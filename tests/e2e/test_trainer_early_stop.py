@@ -21,9 +21,9 @@ TRAIN = """
 import sys
 from trainer import runtime, train
 runtime.prepare(2)
-from trainer import training
-training._CHECKPOINT_SECONDS = training._ASK_SECONDS = 1.0
-training._CHECKPOINT_SHARE = 0.5
+from trainer.training import loop
+loop._CHECKPOINT_SECONDS = loop._ASK_SECONDS = 1.0
+loop._CHECKPOINT_SHARE = 0.5
 sys.exit(train.main())
 """
 

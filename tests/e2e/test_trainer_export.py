@@ -30,12 +30,14 @@ from trainer import runtime
 runtime.prepare()
 import numpy as np
 import tensorflow as tf
-from trainer import detection, garden, training
+from trainer import garden
+from trainer.evaluation import detection
+from trainer.training import loop
 from trainer.config import experiment
 
 config, folder, step = sys.argv[1], sys.argv[2], int(sys.argv[3])
 wanted = experiment.read(config)
-training.copy_config(wanted, folder)
+loop.copy_config(wanted, folder)
 task = garden.build_task(wanted, [], [wanted.evaluation.patterns[0]])
 model = task.build_model()
 model(tf.zeros([1, 64, 64, 3]), training=True)

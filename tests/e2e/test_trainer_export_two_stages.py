@@ -22,7 +22,9 @@ runtime.prepare()
 import numpy as np
 import tensorflow as tf
 import yaml
-from trainer import detection, export, garden, predict, training
+from trainer import export, garden, predict
+from trainer.evaluation import detection
+from trainer.training import loop
 from trainer.config import experiment
 from trainer.data import records, tfrecord
 
@@ -36,7 +38,7 @@ found["task"]["model"]["backbone"]["resnet"]["model_id"] = 18
 with open(folder + "/given.yaml", "w") as file:
     yaml.safe_dump(found, file)
 wanted = experiment.read(folder + "/given.yaml")
-training.copy_config(wanted, folder)
+loop.copy_config(wanted, folder)
 test = data + "/test-00000-of-00001.tfrecord"
 task = garden.build_task(wanted, [[]], [test])
 model = task.build_model()

@@ -17,8 +17,10 @@ import json, os, sys, threading, time, types
 from trainer import runtime
 runtime.prepare()
 import tensorflow as tf
-from trainer import files, finish, follow
-from trainer.stopping import Stop
+from trainer import files
+from trainer.evaluation import follow
+from trainer.training import finish
+from trainer.training.stopping import Stop
 
 follow._POLL_SECONDS = 0.05
 train, evals = sys.argv[1:]

@@ -20,7 +20,9 @@ import json, sys
 from trainer import runtime
 runtime.prepare()
 from trainer.config import experiment
-from trainer import detection, garden, stepper
+from trainer import garden
+from trainer.evaluation import detection
+from trainer.training import stepper
 import tensorflow as tf
 data, small, paths = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 for path in paths:

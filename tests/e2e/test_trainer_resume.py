@@ -28,7 +28,8 @@ import glob, json, os, shutil, sys
 from trainer import runtime
 runtime.prepare()
 import tensorflow as tf
-from trainer import cluster, garden, progress, training, watchdog
+from trainer import garden, progress
+from trainer.training import cluster, loop, watchdog
 from trainer.config import experiment
 
 data, folder, steps, stopped = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -50,7 +51,7 @@ def train(where, stop_after=None):
             if step == stop_after:
                 run.stop()
 
-    run = training.Training(
+    run = loop.Training(
         wanted, cluster.from_environment({}), task, where, Heard(steps, silent=True), watchdog.Watchdog(3600, {}, print)
     )
     schedule = run._stepper.schedule
@@ -63,12 +64,12 @@ def train(where, stop_after=None):
     run._stepper.schedule = one
     try:
         run.run()
-    except training.StoppedError:
+    except loop.StoppedError:
         pass
     return losses
 
 
-training._CHECKPOINT_SECONDS, training._CHECKPOINT_SHARE, training._CHECKPOINTS_KEPT = 0.0, 1e9, steps  # after each step
+loop._CHECKPOINT_SECONDS, loop._CHECKPOINT_SHARE, loop._CHECKPOINTS_KEPT = 0.0, 1e9, steps  # after each step
 whole = train(folder + "/whole")
 shutil.copytree(folder + "/whole", folder + "/resumed")
 for name in glob.glob(folder + "/resumed/ckpt-*"):
@@ -77,7 +78,7 @@ for name in glob.glob(folder + "/resumed/ckpt-*"):
 with open(folder + "/resumed/checkpoint", "w") as state:
     state.write(f'model_checkpoint_path: "ckpt-{stopped}"\\nall_model_checkpoint_paths: "ckpt-{stopped}"\\n')
 rest = train(folder + "/resumed", stop_after=steps - 3)  # and one more step, which learns of it
-print(json.dumps({"whole": whole, "rest": rest, "saved": training.last_step(folder + "/resumed")}))
+print(json.dumps({"whole": whole, "rest": rest, "saved": loop.last_step(folder + "/resumed")}))
 """
 
 
@@ -102,7 +103,8 @@ import glob, json, re, sys
 from trainer import runtime
 runtime.prepare()
 import tensorflow as tf
-from trainer import garden, position, tracing
+from trainer import garden
+from trainer.training import position, tracing
 from trainer.config import experiment
 
 data, folder = sys.argv[1:]

@@ -22,7 +22,9 @@ from trainer import runtime
 runtime.prepare()
 import numpy as np
 import tensorflow as tf
-from trainer import colours, detection, garden, schedule, stepper
+from trainer import colours, garden, schedule
+from trainer.evaluation import detection
+from trainer.training import stepper
 from trainer.config import experiment
 from trainer.config.augmentation import Colour
 from trainer.config.rates import Exponential, HeldCosine

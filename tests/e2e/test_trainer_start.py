@@ -18,7 +18,8 @@ from trainer import runtime
 runtime.prepare()
 import numpy as np
 import tensorflow as tf
-from trainer import garden, start
+from trainer import garden
+from trainer.training import start
 from trainer.config import experiment
 from trainer.config.training import Start
 from trainer.errors import InputError

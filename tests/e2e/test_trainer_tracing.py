@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json
 import tensorflow as tf
-from trainer import tracing
+from trainer.training import tracing
 
 count = tf.Variable(0)
 

@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from trainer import stepper, train
+from trainer import train
+from trainer.training import stepper
 
 
 def connect(_: Any) -> Any:

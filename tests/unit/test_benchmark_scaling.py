@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from launcher import cost, prices
+from launcher.cost import prices, pricing
 
 ROOT = Path(__file__).resolve().parents[2]
 SHEET = ROOT / "benchmarks/scaling.py"
@@ -58,7 +58,7 @@ def test_an_old_table_is_made_anew() -> None:
 def test_machines_cost_what_the_launcher_says(machine: str, accelerator: str | None) -> None:
     spec = {"machineType": machine} | ({"acceleratorType": accelerator, "acceleratorCount": 1} if accelerator else {})
     body = {"jobSpec": {"workerPoolSpecs": [{"machineSpec": spec, "replicaCount": 1}]}}
-    assert sheet.hourly(machine, accelerator, FACTS, PRICES) == pytest.approx(cost.estimate(body, prices.listed()).hourly)
+    assert sheet.hourly(machine, accelerator, FACTS, PRICES) == pytest.approx(pricing.estimate(body, prices.listed()).hourly)
 
 
 @pytest.mark.parametrize("model", FACTS["models"].values(), ids=FACTS["models"])

@@ -15,8 +15,8 @@ import pytest
 
 from infra.config import StackConfig
 from infra.outputs import StackOutputs
-from launcher import jobmodel
 from launcher.cli import odcloud
+from launcher.jobfile import models
 from tools.docs import pipeline_config
 from tools.docs.__main__ import outdated
 from trainer.config import experiment, reader
@@ -88,7 +88,7 @@ def test_the_reference_has_every_command_key_output_and_field(site: Path) -> Non
     assert all(f"<code>{output}</code>" in text for output in StackOutputs.model_fields)
 
     text = (site / "job-file.html").read_text(encoding="utf-8")
-    fields = {field for model in jobmodel.schema()["$defs"].values() for field in model["properties"]}
+    fields = {field for model in models.schema()["$defs"].values() for field in model["properties"]}
     assert all(f"<code>{field}</code>" in text for field in fields)
 
 

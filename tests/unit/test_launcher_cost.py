@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_launcher_vertex import OUTPUTS, RUN
 
-from launcher import cost, jobfile, machines, prices, quote, resolve, vertex
+from launcher import vertex
+from launcher.cost import prices, pricing, quote
 from launcher.errors import UserError
-from launcher.session import attach
+from launcher.jobfile import machines, reading, resolve
+from launcher.stack.session import attach
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +40,7 @@ def body(*pools: tuple[str, int], timeout: str | None = None, strategy: str | No
     ],
 )
 def test_a_machine_costs_what_vertex_ai_lists(machine: str, price: float) -> None:
-    found = cost.estimate(body((machine, 1)), prices.listed())
+    found = pricing.estimate(body((machine, 1)), prices.listed())
     assert found.items[0].dollars == pytest.approx(price, rel=1e-5)
     assert found.items[1].what == "100 GiB pd-ssd"
     assert found.items[1].dollars == pytest.approx(100 * 0.000267808, rel=1e-4)
@@ -54,7 +56,7 @@ def test_the_page_on_google_cloud_says_what_the_table_gives() -> None:
         "`n1-standard-4`, {} an hour in all": smoke,
     }
     for text, job in said.items():
-        assert text.format(f"${cost.estimate(job, prices.listed()).hourly:.2f}") in page
+        assert text.format(f"${pricing.estimate(job, prices.listed()).hourly:.2f}") in page
 
 
 def test_pools_accelerators_and_disks_are_multiplied() -> None:
@@ -62,7 +64,7 @@ def test_pools_accelerators_and_disks_are_multiplied() -> None:
     worker = job["jobSpec"]["workerPoolSpecs"][1]
     worker["machineSpec"] |= {"acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 2}
     worker["diskSpec"] = {"bootDiskType": "pd-standard", "bootDiskSizeGb": 500}
-    found = cost.estimate(job, prices.listed())
+    found = pricing.estimate(job, prices.listed())
     assert [(item.role, item.what, item.count) for item in found.items] == [
         ("chief", "n1-standard-8", 1),
         ("chief", "100 GiB pd-ssd", 1),
@@ -92,7 +94,7 @@ def test_a_large_machine_with_its_accelerators(machine: str, price: float) -> No
     if made.accelerator_type:
         accelerators = {"acceleratorType": made.accelerator_type, "acceleratorCount": made.accelerator_count}
         job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] |= accelerators
-    *parts, disk = cost.estimate(job, prices.listed()).items
+    *parts, disk = pricing.estimate(job, prices.listed()).items
     assert sum(item.dollars for item in parts) == pytest.approx(price, rel=1e-5)
     assert disk.what == "100 GiB pd-ssd"
 
@@ -113,11 +115,11 @@ def _priced(known: prices.Prices, machine: str) -> bool:
 
 def test_an_unknown_type_is_named() -> None:
     with pytest.raises(UserError, match=r"no price known of machine type cloud-tpu in launcher/prices.yaml \(\d{4}-"):
-        cost.estimate(body(("cloud-tpu", 1)), prices.listed())
+        pricing.estimate(body(("cloud-tpu", 1)), prices.listed())
     job = body(("n1-standard-8", 1))
     job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] = "TPU_V2"
     with pytest.raises(UserError, match="no price known of accelerator TPU_V2"):
-        cost.estimate(job, prices.listed())
+        pricing.estimate(job, prices.listed())
 
 
 def test_every_known_machine_has_a_size() -> None:
@@ -126,7 +128,7 @@ def test_every_known_machine_has_a_size() -> None:
 
 @pytest.mark.parametrize("strategy", ["SPOT", "FLEX_START"])
 def test_a_cheaper_way_without_a_known_price_is_counted_in_full_and_said_to_be(strategy: str) -> None:
-    full, other = (cost.estimate(body(("n1-standard-4", 1), strategy=one), prices.listed()) for one in (None, strategy))
+    full, other = (pricing.estimate(body(("n1-standard-4", 1), strategy=one), prices.listed()) for one in (None, strategy))
     assert other.upper_bound and not full.upper_bound
     assert other.hourly == full.hourly
 
@@ -166,13 +168,13 @@ def test_the_catalogue_is_read() -> None:
     assert found.accelerators == {"NVIDIA_TESLA_T4": 1.25}
     job = body(("n1-standard-4", 2), strategy="SPOT")
     job["jobSpec"]["workerPoolSpecs"][0]["machineSpec"] |= {"acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 1}
-    spot = cost.estimate(job, found)
+    spot = pricing.estimate(job, found)
     assert not spot.upper_bound
     assert spot.hourly == pytest.approx(2 * (4 * 0.01 + 15 * 0.001 + 0.2 + 100 * 0.2 / 730) * 1.15)
 
 
 def test_the_dearest_region_that_a_job_may_run_in_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = jobfile.parse("workerPools: [{role: chief, machineType: n1-standard-4}]\n", "job.yaml")
+    file = reading.parse("workerPools: [{role: chief, machineType: n1-standard-4}]\n", "job.yaml")
     job = resolve.training(OUTPUTS, file, RUN).job
     cheap = prices.listed()
     dear = dataclasses.replace(cheap, region="europe-west6", families={key: 2 * one for key, one in cheap.families.items()})
@@ -181,18 +183,18 @@ def test_the_dearest_region_that_a_job_may_run_in_decides(monkeypatch: pytest.Mo
     alone, told = quote.held(session, file, job, 2.0, [])
     assert alone.places["scheduling", "timeout"] == "--max-cost"
     assert f"the job ends after {alone.job.scheduling.timeout} at the latest: $2.00 of $2.00" in told
-    hourly = cost.estimate(vertex.custom_job(job), dear).hourly
+    hourly = pricing.estimate(vertex.custom_job(job), dear).hourly
     held, told = quote.held(session, file, job, 2.0, ["us-east1", "europe-west6"])
     assert held.job.scheduling.timeout == f"{math.floor(2 / hourly * 3600)}s" != alone.job.scheduling.timeout
     assert any("europe-west6" in line for line in told)
-    own = jobfile.parse("scheduling: {timeout: 700s}\n", "job.yaml")
+    own = reading.parse("scheduling: {timeout: 700s}\n", "job.yaml")
     assert quote.held(session, own, resolve.training(OUTPUTS, own, RUN).job, 2.0, [])[0] == own
 
 
 def test_a_sum_becomes_a_timeout() -> None:
-    assert cost.timeout_within(body(("n1-standard-4", 1)), 10.0, 2.5) == "14400s"
-    assert cost.timeout_within(body(("n1-standard-4", 1)), 10.0, 0.001) == "604800s"  # Vertex AI's own limit
-    assert cost.timeout_within(body(("n1-standard-4", 1), timeout="3600s"), 10.0, 2.5) == "3600s"
+    assert pricing.timeout_within(body(("n1-standard-4", 1)), 10.0, 2.5) == "14400s"
+    assert pricing.timeout_within(body(("n1-standard-4", 1)), 10.0, 0.001) == "604800s"  # Vertex AI's own limit
+    assert pricing.timeout_within(body(("n1-standard-4", 1), timeout="3600s"), 10.0, 2.5) == "3600s"
 
 
 @pytest.mark.parametrize(
@@ -206,14 +208,14 @@ def test_a_sum_becomes_a_timeout() -> None:
 )
 def test_a_plan_that_cannot_fit_is_refused(timeout: str | None, most: float, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        cost.timeout_within(body(("n1-standard-4", 1), timeout=timeout), most, 2.5)
+        pricing.timeout_within(body(("n1-standard-4", 1), timeout=timeout), most, 2.5)
 
 
 @given(st.floats(0.01, 1e5), st.floats(0.01, 1e4))
 def test_a_timeout_never_costs_more_than_allowed(most: float, hourly: float) -> None:
     try:
-        text = cost.timeout_within(body(("n1-standard-4", 1)), most, hourly)
+        text = pricing.timeout_within(body(("n1-standard-4", 1)), most, hourly)
     except UserError:
-        assert most / hourly * 3600 < cost.LEAST
+        assert most / hourly * 3600 < pricing.LEAST
         return
     assert float(text.removesuffix("s")) / 3600 * hourly <= most * (1 + 1e-9)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.explain import Kind, explain, explain_job
+from launcher.google.explain import Kind, explain, explain_job
 
 JOBS = "https://us-central1-aiplatform.googleapis.com/v1/projects/kites/locations/us-central1/customJobs"
 OBJECTS = "https://storage.googleapis.com/upload/storage/v1/b/kites-odcloud-dev/o?name=runs%2Fr%2Ftrain-1.json"

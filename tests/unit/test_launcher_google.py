@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from launcher import google
 from launcher.errors import UserError
-from launcher.google import Google, GoogleError
+from launcher.google import api
+from launcher.google.api import Google, GoogleError
 
 
 class Service(ThreadingHTTPServer):
@@ -64,9 +64,9 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "secret")
-    for name in google.VERSIONS:
-        monkeypatch.delenv(google.override_name(name), raising=False)
-    monkeypatch.setattr(google.time, "sleep", lambda seconds: None)
+    for name in api.VERSIONS:
+        monkeypatch.delenv(api.override_name(name), raising=False)
+    monkeypatch.setattr(api.time, "sleep", lambda seconds: None)
     with Service() as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -74,7 +74,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 def client(service: Service) -> Google:
-    return Google("us-central1", dict.fromkeys(google.VERSIONS, service.url))
+    return Google("us-central1", dict.fromkeys(api.VERSIONS, service.url))
 
 
 NAME = "projects/p/locations/us-central1/customJobs/1"
@@ -168,13 +168,13 @@ def test_the_end_of_patience(service: Service) -> None:
     service.answers = [(503, {"error": {"code": 503, "status": "UNAVAILABLE", "message": "Try later."}}, {})] * 9
     with pytest.raises(GoogleError) as caught:
         client(service).call("storage.buckets.get", bucket="b")
-    assert len(service.requests) == google.ATTEMPTS
+    assert len(service.requests) == api.ATTEMPTS
     assert "answered 503 UNAVAILABLE to storage.buckets.get: Try later.; that is the service's own trouble" in str(caught.value)
 
 
 def test_retry_after_is_honoured(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(google.time, "sleep", slept.append)
+    monkeypatch.setattr(api.time, "sleep", slept.append)
     date = {"Date": "Fri, 01 Jan 2027 00:00:00 GMT", "Retry-After": "Fri, 01 Jan 2027 00:00:20 GMT"}
     service.answers = [(429, {}, {"Retry-After": "7"}), (503, {}, date), (200, {}, {})]
     client(service).call("storage.buckets.get", bucket="b")
@@ -192,7 +192,7 @@ def test_a_service_that_asks_for_too_much_patience_is_not_asked_again(service: S
 
 
 def test_pauses_grow_and_differ() -> None:
-    first, fourth = [google.pause(1) for _ in range(50)], [google.pause(4) for _ in range(50)]
+    first, fourth = [api.pause(1) for _ in range(50)], [api.pause(4) for _ in range(50)]
     assert len(set(first)) > 1
     assert max(first) <= 0.8 < min(fourth)
 
@@ -216,7 +216,7 @@ def test_which_failures_leave_it_unclear_what_happened(service: Service, trouble
 
 
 def test_the_digest_of_the_documents_is_up_to_date() -> None:
-    path = Path(google.__file__).parents[1] / "tools" / "methods.py"
+    path = Path(api.__file__).parents[2] / "tools" / "methods.py"
     tool = runpy.run_path(str(path))
     assert tool["TARGET"].read_text() == tool["text"](), "run `python tools/methods.py`"
 
@@ -238,15 +238,15 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", f"{address}/storage/v1/")
-    monkeypatch.setattr(google.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(api.time, "sleep", lambda seconds: None)
     with pytest.raises(GoogleError) as caught:
         Google("us-central1").call("storage.buckets.get", bucket="b")
     assert str(caught.value).startswith(f"cannot reach {address} (that address is $CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE): ")
 
 
 def test_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in google.VERSIONS:
-        monkeypatch.delenv(google.override_name(name), raising=False)
+    for name in api.VERSIONS:
+        monkeypatch.delenv(api.override_name(name), raising=False)
     assert Google("europe-west4").base_url("aiplatform") == "https://europe-west4-aiplatform.googleapis.com/"
     assert Google("europe-west4").base_url("storage") == "https://storage.googleapis.com/"
     stack = {"logging": "http://127.0.0.1:1"}
@@ -256,7 +256,7 @@ def test_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_method_of_another_version_is_named_with_it() -> None:
-    found = google.discovered("serviceusage.services.consumerQuotaMetrics.list@v1beta1")
+    found = api.discovered("serviceusage.services.consumerQuotaMetrics.list@v1beta1")
     assert found["path"] == "v1beta1/{+parent}/consumerQuotaMetrics"
     with pytest.raises(KeyError):
-        google.discovered("serviceusage.services.consumerQuotaMetrics.list")
+        api.discovered("serviceusage.services.consumerQuotaMetrics.list")

@@ -1,4 +1,4 @@
-"""launcher/image.py and launcher/cloudbuild.py: what an image is called, and what Cloud Build is asked."""
+"""launcher/image/verbs.py and launcher/image/cloudbuild.py: what an image is called, and what Cloud Build is asked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from test_launcher_google import Service, service  # noqa: F401  (a fixture)
 
 from infra.outputs import StackOutputs
-from launcher import cloudbuild, image
 from launcher.errors import UserError
-from launcher.google import Google
-from launcher.image import File
-from launcher.session import Session
+from launcher.google.api import Google
+from launcher.image import cloudbuild, verbs
+from launcher.image.verbs import File
+from launcher.stack.session import Session
 
 IMAGE = "us-central1-docker.pkg.dev/p/odcloud/trainer:0123456789abcdef"
 DIGEST = f"sha256:{'a' * 64}"
@@ -36,13 +36,13 @@ def test_tags_are_equal_exactly_when_all_that_goes_in_is(
     one: dict[str, File], its: dict[str, str], other: dict[str, File], others: dict[str, str]
 ) -> None:
     same = one == other and its == others
-    assert (image.fingerprint(one, its) == image.fingerprint(other, others)) == same
-    assert image.fingerprint(dict(reversed(one.items())), its) == image.fingerprint(one, its)
+    assert (verbs.fingerprint(one, its) == verbs.fingerprint(other, others)) == same
+    assert verbs.fingerprint(dict(reversed(one.items())), its) == verbs.fingerprint(one, its)
 
 
 def test_an_archive_holds_the_context_and_nothing_of_the_day() -> None:
-    content = image.archive(CONTEXT)
-    assert content == image.archive(dict(reversed(CONTEXT.items())))
+    content = verbs.archive(CONTEXT)
+    assert content == verbs.archive(dict(reversed(CONTEXT.items())))
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         members = {info.name: (info.mode, info.mtime, info.uid) for info in tar}
     assert members == {"Dockerfile": (0o644, 0, 0), "trainer/train.py": (0o644, 0, 0), "run.sh": (0o755, 0, 0)}
@@ -50,48 +50,48 @@ def test_an_archive_holds_the_context_and_nothing_of_the_day() -> None:
 
 def test_the_context_is_what_the_dockerfile_and_dockerignore_say(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Dockerfile in .*; run odcloud inside a checkout"):
-        image.read_context(tmp_path)
+        verbs.read_context(tmp_path)
     for name in ("Dockerfile", "README.md", "trainer/a.py", "trainer/__pycache__/a.pyc", "trainer/b/__pycache__/c.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / ".dockerignore").write_text((Path(__file__).parents[2] / ".dockerignore").read_text())
-    assert set(image.read_context(tmp_path)) == {"Dockerfile", "trainer/a.py"}
+    assert set(verbs.read_context(tmp_path)) == {"Dockerfile", "trainer/a.py"}
 
 
 def test_certificates_are_checked_and_change_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     pem = tmp_path / "ca.pem"
     with pytest.raises(UserError, match=r"ca\.pem: cannot read the certificates"):
-        image.plan("r", None, pem)
+        verbs.plan("r", None, pem)
     pem.write_text("no certificate")
     with pytest.raises(UserError, match="holds no certificate in PEM form"):
-        image.plan("r", None, pem)
+        verbs.plan("r", None, pem)
     pem.write_text("-----BEGIN CERTIFICATE-----\n")
-    plans = [image.plan("r", base, ca) for base in (None, "gpu") for ca in (None, pem)]
+    plans = [verbs.plan("r", base, ca) for base in (None, "gpu") for ca in (None, pem)]
     assert len({plan.image for plan in plans}) == 4
     assert plans[3].arguments == {"BASE_IMAGE": "gpu", "EXTRA_CA": "-----BEGIN CERTIFICATE-----\n"}
 
 
 def test_a_push_ends_with_its_digest_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     events: list[dict[str, Any]] = [{"id": "l1", "status": "Pushed"}, {"aux": {"Tag": "t", "Digest": DIGEST, "Size": 1}}]
-    assert image._follow_push(IMAGE, events) == DIGEST
+    assert verbs._follow_push(IMAGE, events) == DIGEST
     assert "l1: pushed" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"denied; check that the repository exists .*\(roles/artifactregistry\.writer"):
-        image._follow_push(IMAGE, [{"error": "denied"}])
+        verbs._follow_push(IMAGE, [{"error": "denied"}])
     with pytest.raises(UserError, match="no digest"):
-        image._follow_push(IMAGE, [])
+        verbs._follow_push(IMAGE, [])
 
 
 def test_a_digest_takes_the_place_of_the_tag() -> None:
-    assert image.pinned("127.0.0.1:5000/r/trainer:tag", DIGEST) == f"127.0.0.1:5000/r/trainer@{DIGEST}"
+    assert verbs.pinned("127.0.0.1:5000/r/trainer:tag", DIGEST) == f"127.0.0.1:5000/r/trainer@{DIGEST}"
 
 
 def test_only_google_sees_the_users_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "secret")
     login = {"username": "oauth2accesstoken", "password": "secret"}
-    assert image._login(IMAGE) == login
+    assert verbs._login(IMAGE) == login
     for other in ("127.0.0.1:5000/x:1", "pkg.dev.example.com/x:1", "evilgcr.io/x:1", "trainer:1"):
-        assert image._login(other) is None
+        assert verbs._login(other) is None
 
 
 def test_the_request_to_cloud_build() -> None:
@@ -180,15 +180,15 @@ def test_what_artifact_registry_has_is_found_without_an_engine_and_not_built_aga
     tag = {"name": f"{parent}/tags/x", "version": f"{parent}/versions/{DIGEST}"}
     check_response("artifactregistry", "v1", "artifactregistry.projects.locations.repositories.packages.tags.get", tag)
     service.answers = [(200, tag, {}), (200, tag, {}), (404, {}, {})]
-    assert image.show_digest(repository, None, None, None, "text") == 0
+    assert verbs.show_digest(repository, None, None, None, "text") == 0
     assert capsys.readouterr().out == f"{repository}/trainer@{DIGEST}\n"
     outputs = session.outputs.model_copy(update={"staging_dir": "gs://b/staging", "image_repository": repository})
-    monkeypatch.setattr(image, "_connect", lambda _: Session(outputs, session.google))
-    assert image.build(None, None, "cloud-build", None, None, None, False, "json") == 0
+    monkeypatch.setattr(verbs, "_connect", lambda _: Session(outputs, session.google))
+    assert verbs.build(None, None, "cloud-build", None, None, None, False, "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["built"], told["imageUri"]) == (False, f"{repository}/trainer@{DIGEST}")
     with pytest.raises(UserError, match=r"Artifact Registry does not have .*; `odcloud image push`"):
-        image.show_digest(None, None, None, None, "text")
+        verbs.show_digest(None, None, None, None, "text")
     assert [path.rpartition("/")[0] for _, path, _ in service.requests] == [f"/v1/{parent}/tags"] * 3
 
 

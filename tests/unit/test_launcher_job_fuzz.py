@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_launcher_vertex import OUTPUTS, RUN
 
-from launcher import jobfile, jobmodel, jobrender, machines, resolve, vertex
+from launcher import vertex
 from launcher.errors import UserError
 from launcher.job import Container, Disk, Machine, Pool, Program, PythonPackage, Reservation, Scheduling, TrainingJob
+from launcher.jobfile import machines, models, reading, render, resolve
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -130,10 +131,10 @@ JUNK = st.recursive(
 )
 
 
-def attempt(text: str) -> tuple[jobfile.JobFile, TrainingJob] | None:
+def attempt(text: str) -> tuple[reading.JobFile, TrainingJob] | None:
     """The job of a file; None for a file that is refused as a user can read it."""
     try:
-        file = jobfile.parse(text, "job.yaml")
+        file = reading.parse(text, "job.yaml")
         return file, resolve.training(OUTPUTS, file, RUN).job
     except UserError as error:
         assert str(error).startswith("job.yaml:"), error
@@ -159,7 +160,7 @@ def spoiled(draw: st.DrawFn, whole: st.SearchStrategy[Any]) -> Any:
 @given(st.one_of(JUNK, spoiled(NATIVE), spoiled(OLD)))
 def test_whatever_a_file_holds_it_is_a_job_or_one_clear_error(document: Any) -> None:
     attempt(json.dumps(document))  # JSON is YAML
-    attempt(jobrender.dump(document))
+    attempt(render.dump(document))
 
 
 @QUICK
@@ -175,7 +176,7 @@ def test_whatever_a_file_holds_it_is_a_job_or_one_clear_error(document: Any) -> 
 @example("<<: 3\n")
 def test_whatever_a_text_is_it_is_a_job_or_one_clear_error(text: str) -> None:
     try:
-        jobfile.parse(text, "job.yaml")
+        reading.parse(text, "job.yaml")
     except UserError as error:
         assert str(error).startswith("job.yaml"), error
 
@@ -191,7 +192,7 @@ def leaves(value: Any) -> list[Any]:
 @QUICK
 @given(st.one_of(NATIVE, OLD))
 def test_nothing_that_a_file_says_is_dropped(document: dict[str, Any]) -> None:
-    made = attempt(jobrender.dump(document))
+    made = attempt(render.dump(document))
     if made is None:
         return
     file, job = made
@@ -303,7 +304,7 @@ JOBS = st.builds(
 @QUICK
 @given(JOBS)
 def test_a_job_written_as_a_file_is_read_as_the_same_job(job: TrainingJob) -> None:
-    made = resolve.training(OUTPUTS, jobfile.parse(jobrender.render(job), "job.yaml"), RUN).job
+    made = resolve.training(OUTPUTS, reading.parse(render.render(job), "job.yaml"), RUN).job
     assert made == job
     assert vertex.custom_job(made) == vertex.custom_job(job)
 
@@ -311,10 +312,10 @@ def test_a_job_written_as_a_file_is_read_as_the_same_job(job: TrainingJob) -> No
 @QUICK
 @given(st.one_of(NATIVE, OLD))
 def test_a_file_s_job_written_out_again_is_the_same_job(document: dict[str, Any]) -> None:
-    made = attempt(jobrender.dump(document))
+    made = attempt(render.dump(document))
     if made:
-        text = jobrender.render(made[1])
-        assert resolve.training(OUTPUTS, jobfile.parse(text, "job.yaml"), RUN).job == made[1]
+        text = render.render(made[1])
+        assert resolve.training(OUTPUTS, reading.parse(text, "job.yaml"), RUN).job == made[1]
 
 
 @QUICK
@@ -323,10 +324,10 @@ def test_the_schema_takes_every_file_that_the_launcher_takes(document: Any) -> N
     import jsonschema
 
     if isinstance(document, dict) and attempt(json.dumps(document)):
-        jsonschema.validate(document, jobmodel.schema())
+        jsonschema.validate(document, models.schema())
 
 
 def test_the_tests_above_do_reach_good_jobs() -> None:
-    assert attempt(jobrender.dump({"workerPools": [{"role": "chief", "machineType": "standard"}]}))
+    assert attempt(render.dump({"workerPools": [{"role": "chief", "machineType": "standard"}]}))
     with pytest.raises(UserError):
-        jobfile.parse("workerPools: 3", "job.yaml")
+        reading.parse("workerPools: 3", "job.yaml")

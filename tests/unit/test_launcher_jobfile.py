@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import jobfile, overrides
 from launcher.errors import UserError
 from launcher.job import Machine, Pool
+from launcher.jobfile import overrides, reading
 
 ROOT = Path(__file__).parents[2]
 OLD_PAGE = """trainingInput:
@@ -23,7 +23,7 @@ OLD_PAGE = """trainingInput:
 
 
 def test_the_old_page_s_file_is_read_as_it_stands() -> None:
-    file = jobfile.parse(OLD_PAGE, "job.yaml")
+    file = reading.parse(OLD_PAGE, "job.yaml")
     gpu = Machine("n1-standard-8", "NVIDIA_TESLA_T4", 1)
     assert file.pools == (Pool("chief", gpu, 1), Pool("worker", gpu, 9), Pool("ps", Machine("n1-standard-4"), 3))
     assert [warning.split(": ")[0] for warning in file.warnings] == ["job.yaml:4", "job.yaml:6", "job.yaml:2"]
@@ -32,14 +32,14 @@ def test_the_old_page_s_file_is_read_as_it_stands() -> None:
 
 
 def test_the_demo_s_file() -> None:
-    file = jobfile.read(ROOT / "examples/digits/job.yaml")
+    file = reading.read(ROOT / "examples/digits/job.yaml")
     assert [(pool.role, pool.count) for pool in file.pools] == [("chief", 1), ("worker", 2), ("ps", 1)]
     assert not file.warnings
 
 
 @pytest.mark.parametrize("count", ["9", '"9"', "'9'"])
 def test_counts_may_be_text_as_json_carries_them(count: str) -> None:
-    file = jobfile.parse(OLD_PAGE.replace("workerCount: 9", f"workerCount: {count}"), "job.yaml")
+    file = reading.parse(OLD_PAGE.replace("workerCount: 9", f"workerCount: {count}"), "job.yaml")
     assert file.pools[1].count == 9
 
 
@@ -53,12 +53,12 @@ def test_counts_may_be_text_as_json_carries_them(count: str) -> None:
     ],
 )
 def test_scale_tiers(tier: str, pools: dict[str, int]) -> None:
-    file = jobfile.parse(f"trainingInput: {{scaleTier: {tier}}}", "job.yaml")
+    file = reading.parse(f"trainingInput: {{scaleTier: {tier}}}", "job.yaml")
     assert {pool.role: pool.count for pool in file.pools} == pools
 
 
 def test_no_workers_asked_for_means_no_pool_of_workers() -> None:
-    file = jobfile.parse("trainingInput: {masterType: standard, workerType: standard, workerCount: 0}", "job.yaml")
+    file = reading.parse("trainingInput: {masterType: standard, workerType: standard, workerCount: 0}", "job.yaml")
     assert [pool.role for pool in file.pools] == ["chief"]
 
 
@@ -73,7 +73,7 @@ def test_no_workers_asked_for_means_no_pool_of_workers() -> None:
     ],
 )
 def test_machine_types(kind: str, machine: str) -> None:
-    assert str(jobfile.parse(f"trainingInput: {{masterType: {kind}}}", "job.yaml").pools[0].machine) == machine
+    assert str(reading.parse(f"trainingInput: {{masterType: {kind}}}", "job.yaml").pools[0].machine) == machine
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_machine_types(kind: str, machine: str) -> None:
 def test_a_machine_that_is_not_listed_is_an_error_that_can_be_overruled(kind: str, near: str) -> None:
     text = f"trainingInput: {{masterType: {kind}}}"
     with pytest.raises(UserError) as caught:
-        jobfile.parse(text, "job.yaml")
+        reading.parse(text, "job.yaml")
     assert str(caught.value).startswith(f"job.yaml:1: trainingInput.masterType: unknown machine type '{kind}'; near it: {near}")
     assert "If Google has it all the same: --any-machine-type (in a native job file anyMachineType: true)" in str(caught.value)
     for file in (
-        jobfile.parse(text, "job.yaml", overrides.given({"any_machine_type": True}, {})),
-        jobfile.parse(text, "job.yaml", overrides.given({}, {"ODCLOUD_ANY_MACHINE_TYPE": "true"})),
-        jobfile.parse(f"anyMachineType: true\nworkerPools: [{{role: chief, machineType: {kind}}}]", "job.yaml"),
+        reading.parse(text, "job.yaml", overrides.given({"any_machine_type": True}, {})),
+        reading.parse(text, "job.yaml", overrides.given({}, {"ODCLOUD_ANY_MACHINE_TYPE": "true"})),
+        reading.parse(f"anyMachineType: true\nworkerPools: [{{role: chief, machineType: {kind}}}]", "job.yaml"),
     ):
         assert file.pools[0].machine == Machine(kind)
         assert f"nothing is known of {kind} here" in file.warnings[0]
 
 
 def test_the_old_service_s_accelerators_are_what_stands_for_them_today() -> None:
-    file = jobfile.parse(
+    file = reading.parse(
         "jobId: mine\ntrainingInput:\n  masterType: n1-standard-8\n  masterConfig:\n    acceleratorConfig:\n"
         "      type: NVIDIA_TESLA_K80\n      count: 8\n"
         "  workerType: cloud_tpu\n  workerCount: 1\n  workerConfig: {acceleratorConfig: {type: TPU_V3_POD, count: 32}}\n",
@@ -112,11 +112,11 @@ def test_the_old_service_s_accelerators_are_what_stands_for_them_today() -> None
     ) in said
     assert "job.yaml:10: trainingInput.workerConfig.acceleratorConfig.type: 32 TPU_V3_POD: a pod is asked for" in said
     native = "workerPools: [{role: chief, machineType: n1-standard-8, acceleratorType: NVIDIA_TESLA_K80, acceleratorCount: 1}]"
-    file = jobfile.parse(native, "job.yaml")
+    file = reading.parse(native, "job.yaml")
     assert file.pools[0].machine == Machine("n1-standard-8", "NVIDIA_TESLA_K80", 1)
     where = "job.yaml:1: workerPools[0].acceleratorType"
     assert file.warnings == (f"{where}: NVIDIA_TESLA_K80 is withdrawn by Google; asked for all the same",)
-    (told,) = jobfile.parse("trainingInput:\n  scaleTier: CUSTOM\n  masterType: standard_gpu\n", "job.yaml").warnings
+    (told,) = reading.parse("trainingInput:\n  scaleTier: CUSTOM\n  masterType: standard_gpu\n", "job.yaml").warnings
     assert told.startswith("job.yaml:3: trainingInput.masterType: standard_gpu was one NVIDIA K80")
     assert told.endswith("a machine type of today with an accelerator of your choice overrules it")
 
@@ -190,7 +190,7 @@ T = "trainingInput:\n"
 )
 def test_a_wrong_file_is_answered_with_line_field_and_advice(text: str, line: int, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        jobfile.parse(text, "job.yaml")
+        reading.parse(text, "job.yaml")
     message = str(caught.value)
     assert message.startswith(f"job.yaml:{line}: "), message
     assert said in message
@@ -199,7 +199,7 @@ def test_a_wrong_file_is_answered_with_line_field_and_advice(text: str, line: in
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such job file"):
-        jobfile.read(tmp_path / "job.yaml")
+        reading.read(tmp_path / "job.yaml")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"trainingInput: \x00\n"])
@@ -207,19 +207,19 @@ def test_a_file_that_is_not_text(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"job\.yaml"):
-        jobfile.read(path)
+        reading.read(path)
 
 
 def test_a_folder_and_another_encoding_in_the_place_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the job file: Is a directory;"):
-        jobfile.read(tmp_path)
+        reading.read(tmp_path)
     path = tmp_path / "job.yaml"
     path.write_bytes("trainingInput:\n  # café\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"job\.yaml:2: .*save it as UTF-8"):
-        jobfile.read(path)
+        reading.read(path)
 
 
 def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("trainingInput:\n  scaleTier: BASIC\n", encoding="utf-8-sig")
-    assert len(jobfile.read(path).pools) == 1
+    assert len(reading.read(path).pools) == 1

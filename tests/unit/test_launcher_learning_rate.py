@@ -8,8 +8,8 @@ import pytest
 from google.protobuf import text_format
 from test_launcher_vertex import OUTPUTS
 
-from launcher import jobfile, learning_rate
-from launcher.session import attach
+from launcher.jobfile import learning_rate, reading
+from launcher.stack.session import attach
 from trainer.protos import pipeline_pb2
 
 DIGITS = Path(__file__).parents[2] / "examples/digits/pipeline.config"
@@ -66,7 +66,7 @@ def test_advice_is_for_several_workers() -> None:
     ],
 )
 def test_a_rate_that_is_right_for_any_number_of_workers_stays(pools: str, said: str) -> None:
-    file = jobfile.parse(f"workerPools:\n- {{role: chief, machineType: standard}}\n{pools}", "job.yaml")
+    file = reading.parse(f"workerPools:\n- {{role: chief, machineType: standard}}\n{pools}", "job.yaml")
     session = attach(OUTPUTS)  # which nobody answers: the configuration need not be read
     assert learning_rate.held(session, file, "gs://b/pipeline.config", False, False) == (file, [])
     assert learning_rate.held(session, file, "gs://b/pipeline.config", True, True)[0] == file

@@ -11,8 +11,9 @@ import pytest
 from ruamel.yaml import YAML
 from test_launcher_vertex import OUTPUTS, RUN
 
-from launcher import jobfile, jobmodel, overrides, resolve, vertex
+from launcher import vertex
 from launcher.errors import UserError
+from launcher.jobfile import models, overrides, reading, resolve
 
 ROOT = Path(__file__).parents[2]
 POOLS = """workerPools:
@@ -27,7 +28,7 @@ def body(text: str, **flags: Any) -> dict[str, Any]:
 
 
 def resolved(text: str, flags: dict[str, Any] | None = None, environ: dict[str, str] | None = None) -> resolve.Resolved:
-    file = jobfile.parse(text, "job.yaml", overrides.given(flags or {}, environ or {}))
+    file = reading.parse(text, "job.yaml", overrides.given(flags or {}, environ or {}))
     return resolve.training(OUTPUTS, file, RUN)
 
 
@@ -163,21 +164,21 @@ CHIEF = "workerPools:\n- {role: chief, machineType: standard}\n"
 )
 def test_a_wrong_native_file_is_answered_with_line_field_and_advice(text: str, line: int, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        jobfile.parse(text, "job.yaml")
+        reading.parse(text, "job.yaml")
     message = str(caught.value)
     assert message.startswith(f"job.yaml:{line}: "), message
     assert said in message
 
 
 def test_the_old_page_s_guidelines() -> None:
-    file = jobfile.parse(
+    file = reading.parse(
         POOLS.replace("{role: ps, machineType: n1-standard-4}", "{role: ps, machineType: standard, replicaCount: 2}"), "j"
     )
     assert file.notes == ("3 workers and the chief: 4 training machines, and 2 parameter servers",)
     (warning,) = file.warnings
     assert warning.startswith("j:4: workerPools[2].replicaCount: 2 parameter servers: an odd number is better")
     with pytest.raises(UserError, match=r"job\.yaml:1: trainingInput\.parameterServerType: parameter servers hold"):
-        jobfile.parse(
+        reading.parse(
             "trainingInput: {masterType: standard, workerType: standard, workerCount: 1,"
             " parameterServerType: standard_gpu, parameterServerCount: 1}",
             "job.yaml",
@@ -185,14 +186,14 @@ def test_the_old_page_s_guidelines() -> None:
 
 
 def test_workers_may_do_without_parameter_servers() -> None:
-    file = jobfile.parse(CHIEF + "- {role: worker, machineType: standard, replicaCount: 2}\n", "j")
+    file = reading.parse(CHIEF + "- {role: worker, machineType: standard, replicaCount: 2}\n", "j")
     assert file.warnings == ()
     assert file.notes[0] == "2 workers and the chief: 3 training machines"
     assert "MultiWorkerMirroredStrategy" in file.notes[1]
 
 
 def test_what_no_pool_uses_is_said() -> None:
-    file = jobfile.parse(
+    file = reading.parse(
         "workerPools:\n- {role: chief, machineType: standard, imageUri: a/b, args: []}\npythonModule: x\nargs: [--y]\n",
         "job.yaml",
     )
@@ -267,11 +268,11 @@ def test_a_pool_that_is_not_there_has_no_size() -> None:
 
 
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(jobmodel.schema())
+    jsonschema.Draft202012Validator.check_schema(models.schema())
 
 
 def test_the_schema_offers_machine_types_and_both_forms() -> None:
-    schema = jobmodel.schema()
+    schema = models.schema()
     for model, field in (("WorkerPool", "machineType"), ("TrainingInput", "parameterServerType")):
         assert {"standard_gpu", "n1-standard-8"} <= set(schema["$defs"][model]["properties"][field]["examples"])
     assert "trainingInput" in schema["properties"]
@@ -285,7 +286,7 @@ def test_examples_name_the_schema_and_fit_it(path: Path) -> None:
     assert first.startswith("# yaml-language-server: $schema=")
     schema = json.loads((path.parent / first.partition("=")[2]).read_text(encoding="utf-8"))
     jsonschema.validate(YAML(typ="safe").load(text), schema)
-    assert not jobfile.parse(text, path.name).warnings
+    assert not reading.parse(text, path.name).warnings
 
 
 @pytest.mark.parametrize(
@@ -299,4 +300,4 @@ def test_examples_name_the_schema_and_fit_it(path: Path) -> None:
 )
 def test_the_schema_refuses_what_the_launcher_refuses(document: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(document, jobmodel.schema())
+        jsonschema.validate(document, models.schema())

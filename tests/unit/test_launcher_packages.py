@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import packages
 from launcher.errors import UserError
-from launcher.place import Place
+from launcher.launch import packages
+from launcher.stack.place import Place
 
 HATCHLING = (
     '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n[project]\nname = "pets"\nversion = "2.0"\n'

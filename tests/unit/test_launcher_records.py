@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher import records
+from launcher.launch import records
 
 BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

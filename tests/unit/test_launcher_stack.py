@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from launcher import pulumi, stack
 from launcher.errors import UserError
+from launcher.stack import lookup, pulumi
 
 GOOD: dict[str, Any] = {
     "project": "p",
@@ -35,7 +35,7 @@ GOOD: dict[str, Any] = {
 def test_a_missing_output_is_named(name: str) -> None:
     values = {key: value for key, value in GOOD.items() if key != name}
     with pytest.raises(UserError, match=rf"output '{name}' of dev is missing; run `pulumi up`"):
-        stack.checked(values, "dev")
+        lookup.checked(values, "dev")
 
 
 @pytest.mark.parametrize(
@@ -44,18 +44,18 @@ def test_a_missing_output_is_named(name: str) -> None:
 )
 def test_an_output_of_the_wrong_kind_is_named(name: str, value: object, where: str) -> None:
     with pytest.raises(UserError, match=rf"output '{where}' of dev is not usable"):
-        stack.checked({**GOOD, name: value}, "dev")
+        lookup.checked({**GOOD, name: value}, "dev")
 
 
 def test_outputs_that_are_no_business_of_the_launcher_do_not_disturb() -> None:
-    assert stack.checked({**GOOD, "more": 1}, "dev").bucket == "b"
+    assert lookup.checked({**GOOD, "more": 1}, "dev").bucket == "b"
 
 
 def test_no_pulumi_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "Pulumi.yaml").touch()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no `pulumi` on PATH; run `make setup`"):
-        stack.Question(folder=tmp_path)
+        lookup.Question(folder=tmp_path)
 
 
 def test_the_project_is_found_upward(tmp_path: Path) -> None:
@@ -76,6 +76,6 @@ def test_a_pulumi_nobody_waits_for_is_ended(tmp_path: Path, monkeypatch: pytest.
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(KeyError), stack.Question(folder=tmp_path) as question:
+    with pytest.raises(KeyError), lookup.Question(folder=tmp_path) as question:
         raise KeyError
     assert question._process.returncode

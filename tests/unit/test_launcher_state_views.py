@@ -12,13 +12,16 @@ import pytest
 from test_launcher_view import job, life, line
 
 from infra.outputs import StackOutputs
-from launcher import inputs, jobs, oldapi, page, resubmit, shape, vertex, watch
+from launcher import vertex
 from launcher.errors import UserError
-from launcher.google import Google, document, override_name
-from launcher.logs import since
-from launcher.session import Session
-from launcher.tensorboard import write
-from launcher.view import View
+from launcher.google.api import Google, document, override_name
+from launcher.jobs import oldapi, page, verbs, watch
+from launcher.jobs.logs import since
+from launcher.jobs.view import View
+from launcher.launch import inputs, resubmit
+from launcher.oldpage import shape
+from launcher.results.tensorboard import write
+from launcher.stack.session import Session
 
 # Every state that the discovery document knows: whether the job has ended, and what is said of a replica that said nothing.
 STATES = {
@@ -48,7 +51,7 @@ def test_a_state_is_shown_as_it_is(state: str) -> None:
     ended, chief = STATES[state]
     found = job(state)
     view = View(found)
-    assert vertex.state(found) == jobs._row(found)["state"] == view.facts()["state"] == state
+    assert vertex.state(found) == verbs._row(found)["state"] == view.facts()["state"] == state
     assert view.ended is ended
     assert view.state_of(view.replicas["workerpool0-0"]) == chief
     assert watch.verdict(view).startswith(f"object_detection_17 (job 42): {state}")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from infra.outputs import StackOutputs
-from launcher import jobfile, resolve, vertex
+from launcher import vertex
 from launcher.errors import UserError
 from launcher.job import evaluation_name
+from launcher.jobfile import reading, resolve
 
 RUN = "object_detection_1511000000"
 OUTPUTS = StackOutputs(
@@ -33,7 +34,7 @@ OUTPUTS = StackOutputs(
 
 
 def body(text: str) -> dict[str, Any]:
-    return vertex.custom_job(resolve.training(OUTPUTS, jobfile.parse(text, "job.yaml"), RUN).job)
+    return vertex.custom_job(resolve.training(OUTPUTS, reading.parse(text, "job.yaml"), RUN).job)
 
 
 def test_a_distributed_training() -> None:
@@ -82,7 +83,7 @@ labels: {team: cats, app: own}
 
 
 def test_an_evaluation_runs_on_one_machine() -> None:
-    made = vertex.custom_job(resolve.evaluation(OUTPUTS, jobfile.read(None), RUN).job)
+    made = vertex.custom_job(resolve.evaluation(OUTPUTS, reading.read(None), RUN).job)
     assert made["displayName"] == "object_detection_eval_1511000000"
     assert made["labels"] == {"app": "odcloud", "odcloud-run": RUN, "odcloud-kind": "eval"}
     (pool,) = made["jobSpec"]["workerPoolSpecs"]
@@ -97,7 +98,7 @@ def test_an_evaluation_runs_on_one_machine() -> None:
 
 
 def test_a_pool_left_out_keeps_its_place() -> None:
-    job = resolve.training(OUTPUTS, jobfile.parse("trainingInput: {masterType: standard}", "job.yaml"), RUN).job
+    job = resolve.training(OUTPUTS, reading.parse("trainingInput: {masterType: standard}", "job.yaml"), RUN).job
     (chief,) = job.pools
     ps = type(chief)("ps", chief.machine, 1)
     made = vertex.custom_job(type(job)(**{**vars(job), "pools": (chief, ps)}))

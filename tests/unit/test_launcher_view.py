@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from launcher import watch
-from launcher.logs import Entry, clean, entry_of, moment
-from launcher.screen import Plain
-from launcher.view import Note, Progress, View, duration
+from launcher.jobs import watch
+from launcher.jobs.logs import Entry, clean, entry_of, moment
+from launcher.jobs.screen import Plain
+from launcher.jobs.view import Note, Progress, View, duration
 
 POOL = {"machineSpec": {"machineType": "n1-standard-4"}, "pythonPackageSpec": {}}
 

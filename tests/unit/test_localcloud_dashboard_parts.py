@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from launcher import cost as launcher_cost
-from launcher import prices
+from launcher.cost import prices
+from launcher.cost import pricing as launcher_cost
 from localcloud.dashboard import access, again, cost, curves, text
 from localcloud.dashboard.series import Progress, Watched
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer import analysis, plots
-from trainer.coco import Annotated
+from trainer.evaluation import analysis
+from trainer.evaluation.coco import Annotated
+from trainer.reporting import plots
 
 NAMES = {1: "dog", 2: "cat", 5: "bird"}
 A, B, C, D = [0, 0, 10, 10], [0, 20, 10, 30], [20, 0, 30, 10], [20, 20, 30, 30]

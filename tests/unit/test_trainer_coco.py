@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.coco import Annotated, evaluate
+from trainer.evaluation.coco import Annotated, evaluate
 
 NAMES = {1: "cat", 2: "dog"}
 

@@ -1,7 +1,7 @@
 """PASCAL VOC's and COCO's metrics against references, on detections that hypothesis makes up.
 
 The reference of VOC is written from the development kit's definition, box by box, with the kit's coordinates (from 1, both ends
-inside); it shares no line with trainer/pascal.py.
+inside); it shares no line with trainer/evaluation/pascal.py.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from trainer import coco, pascal
-from trainer.coco import Annotated
 from trainer.config import experiment
 from trainer.errors import InputError
+from trainer.evaluation import coco, pascal
+from trainer.evaluation.coco import Annotated
 
 NAMES = {1: "dog", 2: "cat", 5: "bird"}
 CONFIG = Path(__file__).parents[2] / "examples/digits/pipeline.config"
@@ -166,6 +166,6 @@ def test_the_configuration_chooses() -> None:
         chosen = text.replace('metrics_set: "coco_detection_metrics"', f'metrics_set: "{name}"')
         assert experiment.parse(chosen, "x").eval.voc
     with pytest.raises(
-        InputError, match='"oid_V2_detection_metrics" is not supported; supported: coco_detection_metrics, pascal'
+        InputError, match='"oid_V2_detection_metrics" is not supported; supported: coco_detection_metrics, coco_metrics, pascal'
     ):
         experiment.parse(text.replace("coco_detection_metrics", "oid_V2_detection_metrics"), "x")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer import placement
+from trainer.training import placement
 
 # Kernels and biases by turns, as in the networks of 2017.
 SIZES = [1000, 1] * 12

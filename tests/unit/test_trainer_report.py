@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.compat.proto import event_pb2
 
-from trainer import curves, events, report, results
+from trainer import report
 from trainer.data import tfrecord
 from trainer.errors import InputError
+from trainer.reporting import curves, events, results
 
 METRICS = {
     "AR1": 0.5,
@@ -368,7 +369,8 @@ with tf.summary.create_file_writer({str(tmp_path)!r}).as_default():
     subprocess.run([sys.executable, "-c", writer], check=True, capture_output=True)
     reader = f"""
 import sys
-from trainer import events, report
+from trainer import report
+from trainer.reporting import events
 assert events.scalars({str(tmp_path)!r}) == {{"loss": [(1, 1.5), (2, 3.0)]}}
 assert "tensorflow" not in sys.modules
 """

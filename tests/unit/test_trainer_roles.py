@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from trainer import train
-from trainer.cluster import Cluster, from_environment, parse
 from trainer.errors import InputError
-from trainer.finish import FAILED, FINISHED, FinishMarker
+from trainer.training.cluster import Cluster, from_environment, parse
+from trainer.training.finish import FAILED, FINISHED, FinishMarker
 
 SPEC: dict[str, list[str]] = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
 

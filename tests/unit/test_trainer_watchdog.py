@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from trainer import watchdog
-from trainer.watchdog import Watchdog, answers, explodes
+from trainer.training import watchdog
+from trainer.training.watchdog import Watchdog, answers, explodes
 
 SERVER = """
 import concurrent.futures, grpc, sys, time

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from infra import grants
-from launcher import jobmodel, migration_doc
+from launcher.jobfile import models
+from launcher.oldpage import migration_doc
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = {
-    "docs/job.schema.json": jobmodel.schema_text,
+    "docs/job.schema.json": models.schema_text,
     "docs/migrating-from-ml-engine.md": migration_doc.page,
     "docs/permissions.md": grants.page,
 }

@@ -104,10 +104,10 @@ def stack_page() -> str:
 
 
 def job_page() -> str:
-    """The job file from the JSON schema of `launcher.jobmodel`."""
-    from launcher import jobmodel, overrides
+    """The job file from the JSON schema of `launcher.jobfile.models`."""
+    from launcher.jobfile import models, overrides
 
-    definitions: dict[str, Schema] = jobmodel.schema()["$defs"]
+    definitions: dict[str, Schema] = models.schema()["$defs"]
     unknown = set(definitions) - set(_TITLES)
     assert not unknown, f"tools/docs/models.py has no title for {unknown}"
     rows = (
@@ -126,7 +126,7 @@ def job_page() -> str:
         fields = (
             (
                 f"`{field}`",
-                jobmodel.SHAPES.get(field) or _kind(found, _TITLES),
+                models.SHAPES.get(field) or _kind(found, _TITLES),
                 "required" if field in schema.get("required", ()) else _default(found),
                 markdown.text(found.get("description", "")),
             )

@@ -1,0 +1,1 @@
+"""Datasets, to buckets and from them."""

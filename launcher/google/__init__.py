@@ -1,0 +1,1 @@
+"""Google's REST APIs: the one place that talks to them."""

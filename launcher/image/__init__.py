@@ -1,0 +1,1 @@
+"""The trainer's container image: built, pushed, found by its digest."""

@@ -1,0 +1,1 @@
+"""Jobs that run or have run: listed, shown, followed, cancelled, opened."""

@@ -1,0 +1,1 @@
+"""What trains: each replica's part, the steps, checkpoints, and what ends or resumes them."""
