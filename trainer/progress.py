@@ -122,8 +122,13 @@ class Progress:
         parts = [f"step {self._step}/{self._steps}", f"loss {self._loss:.3g}"]
         line = {"severity": "INFO", "message": "", "step": self._step, "steps": self._steps, "loss": round(self._loss, 4)}
         if rate:
+            parts.append(f"{rate:.1f} steps/s")
+            line["steps_per_second"] = round(rate, 2)
+        if self._step >= self._steps:
+            parts.append("saving")  # the last checkpoint, and what waits for it
+        elif rate:
             left = (self._steps - self._step) / rate
-            parts += [f"{rate:.1f} steps/s", f"{duration(left)} left"]
-            line |= {"steps_per_second": round(rate, 2), "seconds_left": round(left)}
+            parts.append(f"{duration(left)} left")
+            line["seconds_left"] = round(left)
         line["message"] = " · ".join(parts)
         return line

@@ -86,9 +86,8 @@ def push(folder: Path, destination: str | None, stack: str | None, form: str) ->
     if form == "json":
         print(json.dumps(result))
     else:
-        print(
-            f"{place}: {len(targets)} files of {size(progress.total)}; {len(sent)} sent, {len(targets) - len(sent)} were there."
-        )
+        already = len(targets) - len(sent)
+        print(f"{place}: {len(targets)} files of {size(progress.total)}; {len(sent)} sent, {already} already there.")
     if strays:
         shown = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
         print(f"odcloud: warning: gs://{bucket} also has {shown}; if a pattern matches both, both are read", file=sys.stderr)

@@ -94,7 +94,7 @@ def test_only_what_is_missing_is_sent(local_cloud: LocalCloud, bucket: Path, dat
     assert contents(bucket / "one/data") == contents(dataset)
     (dataset / "train-00003-of-00012.tfrecord").unlink()
     out, err = run(local_cloud, "push", dataset, place)
-    assert "13 files of" in out and "0 sent, 13 were there" in out
+    assert "13 files of" in out and "0 sent, 13 already there" in out
     assert "also has one/data/train-00003-of-00012.tfrecord" in err
 
 

@@ -46,6 +46,7 @@ def test_lines_tell_step_loss_rate_and_time_left() -> None:
     assert middle["loss"] == 1.2345
     assert middle["message"].startswith("step 3/10 · loss 1.23 · ")
     assert (lines[-1]["step"], lines[-1]["loss"]) == (10, 0.5)
+    assert lines[-1]["message"].endswith(" · saving") and "seconds_left" not in lines[-1]
 
 
 def test_the_end_is_always_reported() -> None:
