@@ -26,6 +26,7 @@ GCLOUD_APIS = (
     "CLOUDRESOURCEMANAGER",
     "ARTIFACTREGISTRY",
     "CLOUDBILLING",
+    "BILLINGBUDGETS",  # read by infra, which has the form of the names from gcloud; gcloud has no such setting
     # not offered here, which is what a client should hear, rather than ask Google with the local cloud's token
     "IAMCREDENTIALS",
     "CLOUDBUILD",

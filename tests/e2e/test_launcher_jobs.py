@@ -86,7 +86,7 @@ def test_a_dry_run_prints_the_request_and_makes_nothing(stage: Stage) -> None:
     done = stage.run(
         "train", "--config", "job.yaml", "--dry-run", CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM="http://127.0.0.1:9/"
     )
-    assert done.stderr == ""
+    assert done.stderr == "note: 2 workers and the chief: 3 training machines, and 1 parameter server\n"
     body = json.loads(done.stdout)
     assert [pool["replicaCount"] for pool in body["jobSpec"]["workerPoolSpecs"]] == ["1", "2", "1"]
     assert json.loads(stage.run("eval", "--run", "mine", "--dry-run").stdout)["displayName"] == "object_detection_eval_mine"

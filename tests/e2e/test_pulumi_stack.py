@@ -134,7 +134,7 @@ def test_a_job_that_does_not_stop_is_waited_for_or_named_with_nothing_deleted(pr
     outputs = project.outputs()
     name = project.call("POST", f"v1/{PARENT}/customJobs", waiting(outputs))["name"]
     deadline = time.monotonic() + 120
-    entries = {"resourceNames": ["projects/odcloud-local"], "filter": 'textPayload = "stubborn"'}
+    entries = {"resourceNames": ["projects/odcloud-local"], "filter": 'jsonPayload.message = "stubborn"'}
     while not project.call("POST", "v2/entries:list", entries).get("entries"):
         assert time.monotonic() < deadline, project.call("GET", f"v1/{name}")
         time.sleep(0.2)

@@ -12,6 +12,7 @@ import pytest
 from infra import rest, usable
 from infra.rest import RestError
 from infra.services import SERVICES
+from localcloud.env import GCLOUD_APIS
 
 OFF = {"error": {"message": "Not on.", "details": [{"reason": "SERVICE_DISABLED"}]}}
 OLD = {"error": {"message": "Not on.", "errors": [{"reason": "accessNotConfigured"}]}}
@@ -39,6 +40,7 @@ def test_only_a_service_that_is_off_is_waited_for(status: int, body: Mapping[str
 
 def test_every_service_of_a_stack_can_be_asked() -> None:
     assert {*SERVICES, "billingbudgets"} == usable.QUESTIONS.keys()
+    assert {name.upper() for name in usable.QUESTIONS} <= {*GCLOUD_APIS}  # else the local cloud's stack would ask Google
 
 
 @pytest.fixture
