@@ -181,16 +181,16 @@ def test_no_dataset_and_an_empty_shard_say_so(dataset: Path, config: Path, tmp_p
         find_data(dataset, config, "gs://b/data")
 
 
-def test_what_the_system_refuses_is_told_without_a_traceback(
-    dataset: Path, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_system_refuses_is_told_without_a_traceback(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard = dataset / "train-00001-of-00002.tfrecord"
+    said: list[str] = []
 
     def refuse(path: Path, *_: object) -> None:  # root may read everything
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("pulumi.log.error", said.append)  # where it goes depends on the engine that is there
     with pytest.raises(SystemExit) as ended, told():
         check_shards([shard])
     assert ended.value.code == SHOWN
-    assert f"{shard}: Permission denied" in capsys.readouterr().err
+    assert said == [f"{shard}: Permission denied"]
