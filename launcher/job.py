@@ -1,4 +1,4 @@
-"""What is to run, in words that belong to no engine: plain values, checked where they are made (jobfile.py, launch.py)."""
+"""What is to run, in words that belong to no engine: plain values, checked where they are made (jobfile/, launch/)."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class _Where:
 def training_job(
     job: Mapping[str, Any], region: str, choices: Choices, places: Mapping[str, str]
 ) -> tuple[ProgramJob, list[str]]:
-    """The job that an ML Engine body describes, and warnings to show. `places`: see `jobfile.old`.
+    """The job that an ML Engine body describes, and warnings to show. `places`: see `jobfile.reading.old`.
 
     Raises UserError.
     """

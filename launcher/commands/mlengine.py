@@ -1,4 +1,4 @@
-"""`odcloud ml-engine …` and `odcloud ai-platform …`: gcloud's old command line, flag by flag; what they do: mlengine_jobs.py.
+"""`odcloud ml-engine …` and `odcloud ai-platform …`: gcloud's old command line, flag by flag; what they do: oldpage/verbs.py.
 
 Flags and their meaning are those of `gcloud ai-platform jobs submit training`'s reference, and a few of odcloud's own.
 """

@@ -1,7 +1,7 @@
 """The job file, read with line numbers: native worker pools, or the old page's `trainingInput`, which is put into native words.
 
-Every complaint names file, line, field and what to do. What the fields are is in jobmodel.py, what they may say together in
-jobcheck.py.
+Every complaint names file, line, field and what to do. What the fields are is in models.py, what they may say together in
+checks.py.
 """
 
 from __future__ import annotations
