@@ -13,14 +13,20 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/odcloud
 
 say() { echo "docker_engine: $*" >&2; }
 
+# Whether process $1 is a running dockerd; one that ended and was not reaped has no program any more.
+runs() { [ "$(basename "$(readlink "/proc/$1/exe" 2>/dev/null)")" = dockerd ]; }
+
 stop() {
-    local pid
-    pid=$(cat "$ROOT/pid" 2>/dev/null || echo none)
-    if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
+    local pid mounted
+    # Two files, for a start that was cut short has written one of them only.
+    for pid in $(cat "$ROOT/pid" "$ROOT/dockerd.pid" 2>/dev/null | sort --unique); do
+        runs "$pid" || continue
         kill -TERM "$pid"
-        for _ in $(seq 300); do [ -d "/proc/$pid" ] || break; sleep 0.1; done
-    fi
-    umount "$ROOT"/exec/netns/* 2>/dev/null || true  # dockerd leaves the host's network namespace mounted there
+        for _ in $(seq 300); do runs "$pid" || break; sleep 0.1; done
+        ! runs "$pid" || kill -KILL "$pid"
+    done
+    # An engine that was killed leaves its data, its containers' layers and a network namespace mounted: the innermost first.
+    findmnt --raw --noheadings --output TARGET | grep "^$ROOT/" | sort --reverse | while read -r mounted; do umount --lazy "$mounted"; done || true
     rm -rf "$ROOT"
 }
 
