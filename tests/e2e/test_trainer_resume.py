@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from free_port import free_port
 
 from trainer.data.__main__ import main as data_command
 
@@ -21,10 +25,10 @@ AUGMENTATION = """
   data_augmentation_options { random_distort_color { } }
 """
 
-# In a process of its own, for TensorFlow is told at its import which Keras to use. The second training is one that a
-# SIGTERM stopped: its handler calls `stop`, here after a step that is known, and it begins with the first one's weights.
+# In processes of their own, for TensorFlow is told at its import which Keras to use. What a SIGTERM does is to call `stop`,
+# here after a step that is known.
 PROGRAM = """
-import glob, json, os, shutil, sys
+import glob, json, sys
 from trainer import runtime
 runtime.prepare()
 import tensorflow as tf
@@ -32,69 +36,90 @@ from trainer import garden, progress
 from trainer.training import cluster, loop, watchdog
 from trainer.config import experiment
 
-data, folder, steps, stopped = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+data, folder, steps, stop_after, augmentation = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]
 text = open("examples/digits/pipeline.config").read().replace("PATH_TO_BE_CONFIGURED", data).replace("128", "64")
 for old, new in (("batch_size: 8", "batch_size: 2"), ("num_steps: 1200", f"num_steps: {steps}"),
                  ("shuffle_buffer_size: 1000", "shuffle_buffer_size: 8"), ("warmup_steps: 100", "warmup_steps: 2"),
-                 ("train_config {", "train_config {" + sys.argv[5])):
+                 ("train_config {", "train_config {" + augmentation)):
     assert old in text
     text = text.replace(old, new)
 wanted = experiment.parse(text, "pipeline.config")
+here = cluster.from_environment()
 task = garden.build_task(wanted, [sorted(glob.glob(data + "/train-*"))], sorted(glob.glob(data + "/test-*")))
+losses = []
 
 
-def train(where, stop_after=None):
-    losses = []
-
-    class Heard(progress.Progress):
-        def update(self, step, loss=None):
-            if step == stop_after:
-                run.stop()
-
-    run = loop.Training(
-        wanted, cluster.from_environment({}), task, where, Heard(steps, silent=True), watchdog.Watchdog(3600, {}, print)
-    )
-    schedule = run._stepper.schedule
-
-    def one(wish):  # progress tells means of losses only
-        pending = schedule(wish)
-        losses.append(pending.get().loss)
-        return pending
-
-    run._stepper.schedule = one
-    try:
-        run.run()
-    except loop.StoppedError:
-        pass
-    return losses
+class Heard(progress.Progress):
+    def update(self, step, loss=None):
+        if str(step) == stop_after:
+            run.stop()
 
 
 loop._CHECKPOINT_SECONDS, loop._CHECKPOINT_SHARE, loop._CHECKPOINTS_KEPT = 0.0, 1e9, steps  # after each step
-whole = train(folder + "/whole")
-shutil.copytree(folder + "/whole", folder + "/resumed")
-for name in glob.glob(folder + "/resumed/ckpt-*"):
-    if int(name.rpartition("ckpt-")[2].partition(".")[0]) > stopped:
-        os.remove(name)
-with open(folder + "/resumed/checkpoint", "w") as state:
-    state.write(f'model_checkpoint_path: "ckpt-{stopped}"\\nall_model_checkpoint_paths: "ckpt-{stopped}"\\n')
-rest = train(folder + "/resumed", stop_after=steps - 3)  # and one more step, which learns of it
-print(json.dumps({"whole": whole, "rest": rest, "saved": loop.last_step(folder + "/resumed")}))
+run = loop.Training(wanted, here, task, folder, Heard(steps, silent=True), watchdog.Watchdog(3600, {}, print))
+schedule = run._stepper.schedule
+
+
+def one(wish):  # progress tells means of losses only
+    pending = schedule(wish)
+    losses.append(pending.get().loss)
+    return pending
+
+
+run._stepper.schedule = one
+try:
+    run.run()
+except (loop.StoppedError, loop.ClusterLostError):  # asked itself, or with another
+    pass
+print(json.dumps({"losses": losses, "saved": loop.last_step(folder)}))
 """
 
 
+def train(data: Path, folder: Path, processes: int, stop_after: int | None = None) -> dict[str, Any]:
+    """What the chief tells of a training to STEPS, or to the step after `stop_after`, in which the others learn of it."""
+    # Flips are soon traced.
+    augmentation = AUGMENTATION if processes == 1 else "data_augmentation_options { random_horizontal_flip { } }"
+    command = [sys.executable, "-c", PROGRAM, str(data), str(folder), str(STEPS), str(stop_after), augmentation]
+    hosts = [f"127.0.0.1:{free_port()}" for _ in range(processes)]
+    replicas = []
+    for rank in range(processes):
+        role, index = ("worker", rank - 1) if rank else ("chief", 0)
+        config = {"cluster": {"chief": hosts[:1], "worker": hosts[1:]}, "task": {"type": role, "index": index}}
+        environment = os.environ | ({"TF_CONFIG": json.dumps(config)} if processes > 1 else {})
+        replicas.append(
+            subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    try:
+        outputs = [replica.communicate(timeout=600) for replica in replicas]
+    finally:
+        for replica in replicas:
+            replica.kill()
+    assert [replica.returncode for replica in replicas] == [0] * processes, [errors for _, errors in outputs]
+    told: dict[str, Any] = json.loads(outputs[0][0].splitlines()[-1])
+    return told
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_an_interrupted_training_has_the_losses_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    assert data_command(["digits", str(tmp_path / "data"), "--train-images=24", "--test-images=2", "--shards=2"]) == 0
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "data"), str(tmp_path), str(STEPS), str(STOPPED), AUGMENTATION]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    made = json.loads(result.stdout.splitlines()[-1])
-    assert len(made["whole"]) == STEPS
-    assert made["saved"] == STEPS - 2 and len(made["rest"]) == STEPS - 2 - STOPPED
-    assert made["rest"] == pytest.approx(made["whole"][STOPPED : STEPS - 2], rel=1e-3)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interrupted_training_has_the_losses_of_an_uninterrupted_one(tmp_path: Path, processes: int) -> None:
+    data, resumed = tmp_path / "data", tmp_path / "resumed"
+    assert data_command(["digits", str(data), "--train-images=24", "--test-images=2", "--shards=2"]) == 0
+    whole = train(data, tmp_path / "whole", processes)
+    # The second one begins with the first one's state of a step.
+    shutil.copytree(tmp_path / "whole", resumed)
+    for path in resumed.rglob("ckpt-*"):
+        if int(path.name.removeprefix("ckpt-").partition(".")[0]) > STOPPED:
+            path.unlink()
+    (resumed / "checkpoint").write_text(
+        f'model_checkpoint_path: "ckpt-{STOPPED}"\nall_model_checkpoint_paths: "ckpt-{STOPPED}"\n'
+    )
+    rest = train(data, resumed, processes, stop_after=STEPS - 3)
+    assert len(whole["losses"]) == STEPS
+    assert rest["saved"] == STEPS - 2 and len(rest["losses"]) == STEPS - 2 - STOPPED
+    assert rest["losses"] == pytest.approx(whole["losses"][STOPPED : STEPS - 2], rel=1e-3)
     # The data matters: other batches have other losses.
-    assert max(made["whole"]) > 1.01 * min(made["whole"])
+    assert max(whole["losses"]) > 1.01 * min(whole["losses"])
 
 
 # The data alone, by every way of augmentation that draws, and a training step's own draws, in a loop.

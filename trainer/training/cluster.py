@@ -45,6 +45,16 @@ class Cluster:
         return self.addresses.get(PS, ())
 
     @property
+    def processes(self) -> int:
+        """How many train: the chief and the workers."""
+        return 1 + len(self.workers)
+
+    @property
+    def rank(self) -> int:
+        """This process's place among those that train, the chief first."""
+        return 0 if self.role == CHIEF else 1 + self.index
+
+    @property
     def chief(self) -> str:
         return self.addresses[CHIEF][0]
 

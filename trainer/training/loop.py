@@ -7,6 +7,7 @@ import math
 import tempfile
 import time
 from collections import deque
+from pathlib import PurePath
 from typing import Any
 
 import tensorflow as tf
@@ -91,16 +92,26 @@ class Training:
             if garden.averages(self._experiment):
                 with strategy.scope():
                     garden.begin_averages(self._optimizer, self._model)
-        self._stepper = stepper.build(strategy, task, self._model, self._optimizer, task.task_config.train_data)
-        # Replicas that train together save together; what all but the chief write is the same, and of no use.
+        self._stepper = stepper.build(strategy, cluster, task, self._model, self._optimizer, task.task_config.train_data)
+        position = self._stepper.position
+        # Replicas that train together save together. What all but the chief write of the model is the same, and of no use;
+        # where in its data each is belongs to it alone.
         self._leads = cluster.role == CHIEF
-        self._manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(**parts, **self._stepper.position.parts),
-            self._train_dir if self._leads else tempfile.mkdtemp(),
-            max_to_keep=_CHECKPOINTS_KEPT,
-            keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
-        )
-        if self._resumed and not self._stepper.position.restore(self._resumed) and self._leads:
+        if self._leads:
+            kept = {self._train_dir: parts | position.parts}
+        else:
+            own = paths.join(self._train_dir, "positions", cluster.name.replace(" ", "-"))
+            kept = {tempfile.mkdtemp(): parts, own: position.parts}
+        self._managers = [
+            tf.train.CheckpointManager(
+                tf.train.Checkpoint(**held),
+                folder,
+                max_to_keep=_CHECKPOINTS_KEPT,
+                keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
+            )
+            for folder, held in kept.items()
+        ]
+        if self._resumed and not position.restore(paths.join(list(kept)[-1], PurePath(self._resumed).name)):
             log("the data is shuffled anew: the checkpoint does not tell how far in it training was")
         self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
         if self._leads:
@@ -197,7 +208,8 @@ class Training:
             # A step whose worker is killed is given to another; where the first had already updated, it must not count twice.
             self._optimizer.iterations.assign(step)
             try:
-                self._manager.save(checkpoint_number=step)
+                for manager in self._managers:
+                    manager.save(checkpoint_number=step)
             except (
                 tf.errors.ResourceExhaustedError,
                 tf.errors.PermissionDeniedError,

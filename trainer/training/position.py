@@ -2,7 +2,7 @@
 
 It is the state of tf.data's iterator (the open files' places, the records that wait in the shuffle buffer, the batches made
 ahead, what random augmentation will draw), and that of the draws of the training step itself (Faster R-CNN samples its boxes).
-tf.data keeps it for one process with one device only.
+tf.data keeps it for an iterator of one process and one device only.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ _ITERATOR, _SOURCE, _RANDOM = "data", "data_source", "random"
 class Position:
     """What a checkpoint needs to hold for it; nothing where it cannot be kept."""
 
-    def __init__(self, batches: Any, data: Any) -> None:
-        """batches: the iterator that training draws from; data: Model Garden's DataConfig that it was made of."""
+    def __init__(self, batches: Any, data: Any, share: tuple[int, int] = (0, 1)) -> None:
+        """batches: the iterator that training draws from; data: Model Garden's DataConfig that it was made of.
+
+        share: which part of the data it is, of how many, where several processes train together.
+        """
         self.parts: dict[str, Any] = {}
         self._generator = None
         if not isinstance(batches, tf.data.Iterator):
@@ -49,9 +52,8 @@ class Position:
                 f"about {size / 1e6:.0f} MB, and {_MOST_BYTES / 1e6:.0f} are kept at most"
             )
             return
-        source = json.dumps(
-            [tf.version.VERSION, described, [tf.io.gfile.stat(path).length for path in files]], sort_keys=True, default=str
-        )
+        lengths = [tf.io.gfile.stat(path).length for path in files]
+        source = json.dumps([tf.version.VERSION, described, lengths, share], sort_keys=True, default=str)
         self._source = hashlib.sha256(source.encode()).hexdigest()
         self.parts |= {_ITERATOR: batches, _SOURCE: tf.Variable(self._source, trainable=False)}
 
@@ -60,7 +62,9 @@ class Position:
         return draws.kept_by(self._generator) if self._generator else contextlib.nullcontext()
 
     def restore(self, checkpoint: str) -> bool:
-        """Goes to where the checkpoint's run was; False where it does not say, or speaks of other data."""
+        """Goes to where the checkpoint's run was; False where there is none, it does not say, or speaks of other data."""
+        if not self.parts or not tf.io.gfile.exists(f"{checkpoint}.index"):
+            return False
         if self._generator:
             tf.train.Checkpoint(**{_RANDOM: self._generator}).read(checkpoint).expect_partial()
         key = f"{_SOURCE}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -55,7 +55,7 @@ class SyncStepper:
 
     window = 1
 
-    def __init__(self, strategy: Any, task: Any, model: Any, optimizer: Any, data: Any) -> None:
+    def __init__(self, strategy: Any, cluster: Cluster, task: Any, model: Any, optimizer: Any, data: Any) -> None:
         replicas = strategy.num_replicas_in_sync
         if data.global_batch_size % replicas:
             raise InputError(
@@ -63,8 +63,12 @@ class SyncStepper:
                 f"synchronously; make it a multiple of {replicas}"
             )
         build_inputs = tracing.plainly(lambda context: position.keepable(lambda: task.build_inputs(data, context)))
-        self._batches = iter(strategy.distribute_datasets_from_function(build_inputs))
-        self.position = position.Position(self._batches, data)
+        if replicas == cluster.processes:
+            # An iterator of tf.data's own: the strategy's would be one that spreads over devices, whose state cannot be kept.
+            self._batches = iter(build_inputs(tf.distribute.InputContext(cluster.processes, cluster.rank, replicas)))
+        else:
+            self._batches = iter(strategy.distribute_datasets_from_function(build_inputs))
+        self.position = position.Position(self._batches, data, (cluster.rank, cluster.processes))
 
         def replica_step(inputs: Any, wish: Any) -> Any:
             with self.position.kept_draws():
@@ -86,7 +90,7 @@ class SyncStepper:
 class ClusterStepper:
     """Gives steps to the workers, which update the variables on the parameter servers as they finish (asynchronously)."""
 
-    def __init__(self, strategy: Any, task: Any, model: Any, optimizer: Any, data: Any) -> None:
+    def __init__(self, strategy: Any, cluster: Cluster, task: Any, model: Any, optimizer: Any, data: Any) -> None:
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         self.window = 3 * strategy._num_workers
         dataset_fn = tf.function(tracing.plainly(lambda: task.build_inputs(data)), autograph=False)
@@ -123,10 +127,10 @@ def _resolver(cluster: Cluster, role: str, index: int) -> Any:
     return tf.distribute.cluster_resolver.SimpleClusterResolver(spec, task_type=role, task_id=index, rpc_layer="grpc")
 
 
-def build(strategy: Any, task: Any, model: Any, optimizer: Any, data: Any) -> Stepper:
+def build(strategy: Any, cluster: Cluster, task: Any, model: Any, optimizer: Any, data: Any) -> Stepper:
     """The stepper for a strategy."""
     kind = ClusterStepper if isinstance(strategy, tf.distribute.ParameterServerStrategy) else SyncStepper
-    return kind(strategy, task, model, optimizer, data)
+    return kind(strategy, cluster, task, model, optimizer, data)
 
 
 def use_gpu_precision() -> str:
