@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -82,14 +83,20 @@ class Home:
                 (self.path / name).mkdir(exist_ok=True)
             self._try_space()
             if not self.token_file.exists():
-                descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(secrets.token_urlsafe(32))
+                self._make_token()
         except OSError as error:
             advice = "free some, or set ODCLOUD_HOME" if error.errno == errno.ENOSPC else "set ODCLOUD_HOME"
             raise LocalCloudError(
                 f"{self.path}: the state folder cannot be made: {error.strerror}; {advice} to a folder elsewhere"
             ) from error
+
+    def _make_token(self) -> None:
+        """Of several processes that do this at once all get the same token, and none half of it."""
+        with tempfile.NamedTemporaryFile("w", dir=self.path) as file:  # which others may not read
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, self.token_file)
 
     def _try_space(self) -> None:
         """Raises OSError where there is no room for a database and a log, which could not even say so."""

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
     home.prepare()
     assert home.token() == token and len(token) >= 32
     assert home.token_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_all_that_prepare_a_home_at_once_get_one_token(tmp_path: Path) -> None:
+    for number in range(50):
+        at_once = threading.Barrier(6)
+
+        def prepare(home: Home, at_once: threading.Barrier = at_once) -> str:
+            at_once.wait()
+            home.prepare()
+            return home.token()
+
+        with ThreadPoolExecutor(6) as pool:
+            tokens = set(pool.map(prepare, [Home(tmp_path / str(number))] * 6))
+        assert len(tokens) == 1 and len(tokens.pop()) >= 32
 
 
 def test_the_port_of_the_last_time_is_known_by_the_credentials(tmp_path: Path) -> None:
