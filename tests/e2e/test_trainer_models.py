@@ -22,9 +22,10 @@ runtime.prepare()
 from trainer.config import experiment
 from trainer import garden
 from trainer.evaluation import detection
-from trainer.training import stepper
+from trainer.training import cluster, stepper
 import tensorflow as tf
 data, small, paths = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+alone = cluster.from_environment({})
 for path in paths:
     text = open(path).read().replace("PATH_TO_BE_CONFIGURED", data)
     wanted = experiment.parse(text, path)
@@ -36,7 +37,7 @@ for path in paths:
     model = task.build_model()
     optimizer = garden.build_optimizer(wanted, model)
     before = [variable.numpy() for variable in model.trainable_variables]
-    run = stepper.build(tf.distribute.get_strategy(), task, model, optimizer, task.task_config.train_data)
+    run = stepper.build(tf.distribute.get_strategy(), alone, task, model, optimizer, task.task_config.train_data)
     loss = run.schedule(stepper.Wish()).get().loss
     changed = sum((variable.numpy() != old).any() for variable, old in zip(model.trainable_variables, before))
     prefix = tf.train.Checkpoint(model=model).save(data + "/" + wanted.kind)

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from trainer import colours, garden, schedule
 from trainer.evaluation import detection
-from trainer.training import stepper
+from trainer.training import cluster, stepper
 from trainer.config import experiment
 from trainer.config.augmentation import Colour
 from trainer.config.rates import Exponential, HeldCosine
@@ -80,7 +80,8 @@ model = task.build_model()
 optimizer = garden.build_optimizer(wanted, model)
 garden.begin_averages(optimizer, model)
 average = [variable.numpy() for variable in model.trainable_variables]
-run = stepper.build(tf.distribute.get_strategy(), task, model, optimizer, task.task_config.train_data)
+alone = cluster.from_environment({})
+run = stepper.build(tf.distribute.get_strategy(), alone, task, model, optimizer, task.task_config.train_data)
 for step in range(1, 5):
     run.schedule(stepper.Wish()).get()
     decay = min(0.9, (1 + step) / (10 + step))
