@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -82,8 +81,7 @@ class Home:
             for name in ("buckets", "uploads", "jobs", "environments", "pulumi-home", "pulumi-state"):
                 (self.path / name).mkdir(exist_ok=True)
             self._try_space()
-            if not self.token_file.exists():
-                self._make_token()
+            self._make_token()
         except OSError as error:
             advice = "free some, or set ODCLOUD_HOME" if error.errno == errno.ENOSPC else "set ODCLOUD_HOME"
             raise LocalCloudError(
@@ -91,12 +89,11 @@ class Home:
             ) from error
 
     def _make_token(self) -> None:
-        """Of several processes that do this at once all get the same token, and none half of it."""
-        with tempfile.NamedTemporaryFile("w", dir=self.path) as file:  # which others may not read
-            file.write(secrets.token_urlsafe(32))
-            file.flush()
-            with contextlib.suppress(FileExistsError):
-                os.link(file.name, self.token_file)
+        """If there is none. Of several processes that do this at once all get the same, and none half of it."""
+        with os.fdopen(os.open(self.token_file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not file.read():
+                file.write(secrets.token_urlsafe(32))
 
     def _try_space(self) -> None:
         """Raises OSError where there is no room for a database and a log, which could not even say so."""

@@ -69,23 +69,22 @@ def one(wish):  # progress tells means of losses only
 run._stepper.schedule = one
 try:
     run.run()
-except (loop.StoppedError, loop.ClusterLostError):  # asked itself, or with another
+except loop.StoppedError:
     pass
 print(json.dumps({"losses": losses, "saved": loop.last_step(folder)}))
 """
 
 
 def train(data: Path, folder: Path, processes: int, stop_after: int | None = None) -> dict[str, Any]:
-    """What the chief tells of a training to STEPS, or to the step after `stop_after`, in which the others learn of it."""
+    """What the chief tells of a training to STEPS, or to the step after `stop_after`, which learns of it."""
     # Flips are soon traced.
     augmentation = AUGMENTATION if processes == 1 else "data_augmentation_options { random_horizontal_flip { } }"
     command = [sys.executable, "-c", PROGRAM, str(data), str(folder), str(STEPS), str(stop_after), augmentation]
     hosts = [f"127.0.0.1:{free_port()}" for _ in range(processes)]
+    cluster = {"chief": hosts[:1], "worker": hosts[1:]}
     replicas = []
-    for rank in range(processes):
-        role, index = ("worker", rank - 1) if rank else ("chief", 0)
-        config = {"cluster": {"chief": hosts[:1], "worker": hosts[1:]}, "task": {"type": role, "index": index}}
-        environment = os.environ | ({"TF_CONFIG": json.dumps(config)} if processes > 1 else {})
+    for role, index in [(role, index) for role, addresses in cluster.items() for index in range(len(addresses))]:
+        environment = os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": role, "index": index}})}
         replicas.append(
             subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )

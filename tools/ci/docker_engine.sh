@@ -17,16 +17,15 @@ say() { echo "docker_engine: $*" >&2; }
 runs() { [ "$(basename "$(readlink "/proc/$1/exe" 2>/dev/null)")" = dockerd ]; }
 
 stop() {
-    local pid mounted
-    # Two files, for a start that was cut short has written one of them only.
-    for pid in $(cat "$ROOT/pid" "$ROOT/dockerd.pid" 2>/dev/null | sort --unique); do
-        runs "$pid" || continue
+    local pid
+    pid=$(cat "$ROOT/dockerd.pid" 2>/dev/null || echo none)
+    if runs "$pid"; then
         kill -TERM "$pid"
         for _ in $(seq 300); do runs "$pid" || break; sleep 0.1; done
         ! runs "$pid" || kill -KILL "$pid"
-    done
+    fi
     # An engine that was killed leaves its data, its containers' layers and a network namespace mounted: the innermost first.
-    findmnt --raw --noheadings --output TARGET | grep "^$ROOT/" | sort --reverse | while read -r mounted; do umount --lazy "$mounted"; done || true
+    findmnt --raw --noheadings --output TARGET | grep "^$ROOT/" | sort --reverse | xargs --no-run-if-empty umount --lazy || true
     rm -rf "$ROOT"
 }
 
@@ -72,7 +71,6 @@ start() {
         # No bridge: the tests use the host's network.
         nohup dockerd --host "unix://$SOCKET" --data-root "$ROOT/data" --exec-root "$ROOT/exec" --pidfile "$ROOT/dockerd.pid" \
             --iptables=false --ip6tables=false --bridge=none >"$ROOT/dockerd.log" 2>&1 </dev/null &
-        echo $! >"$ROOT/pid"
         for _ in $(seq 300); do answers && break; sleep 0.1; done
         answers || { say "dockerd does not answer:"; tail -n 20 "$ROOT/dockerd.log" >&2; exit 1; }
     fi

@@ -98,10 +98,11 @@ class Training:
         # where in its data each is belongs to it alone.
         self._leads = cluster.role == CHIEF
         if self._leads:
-            kept = {self._train_dir: parts | position.parts}
+            own = self._train_dir
+            kept = [(own, parts | position.parts)]
         else:
             own = paths.join(self._train_dir, "positions", cluster.name.replace(" ", "-"))
-            kept = {tempfile.mkdtemp(): parts, own: position.parts}
+            kept = [(tempfile.mkdtemp(), parts), (own, position.parts)]
         self._managers = [
             tf.train.CheckpointManager(
                 tf.train.Checkpoint(**held),
@@ -109,9 +110,10 @@ class Training:
                 max_to_keep=_CHECKPOINTS_KEPT,
                 keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
             )
-            for folder, held in kept.items()
+            for folder, held in kept
+            if held
         ]
-        if self._resumed and not position.restore(paths.join(list(kept)[-1], PurePath(self._resumed).name)):
+        if self._resumed and not position.restore(paths.join(own, PurePath(self._resumed).name)):
             log("the data is shuffled anew: the checkpoint does not tell how far in it training was")
         self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
         if self._leads:

@@ -65,8 +65,7 @@ class Position:
         """Goes to where the checkpoint's run was; False where there is none, it does not say, or speaks of other data."""
         if not self.parts or not tf.io.gfile.exists(f"{checkpoint}.index"):
             return False
-        if self._generator:
-            tf.train.Checkpoint(**{_RANDOM: self._generator}).read(checkpoint).expect_partial()
+        tf.train.Checkpoint(**{_RANDOM: self._generator}).read(checkpoint).expect_partial()
         key = f"{_SOURCE}/.ATTRIBUTES/VARIABLE_VALUE"
         reader = tf.train.load_checkpoint(checkpoint)
         if _ITERATOR not in self.parts or not reader.has_tensor(key) or reader.get_tensor(key).decode() != self._source:

@@ -92,7 +92,7 @@ class ClusterStepper:
 
     def __init__(self, strategy: Any, cluster: Cluster, task: Any, model: Any, optimizer: Any, data: Any) -> None:
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-        self.window = 3 * strategy._num_workers
+        self.window = 3 * len(cluster.workers)
         dataset_fn = tf.function(tracing.plainly(lambda: task.build_inputs(data)), autograph=False)
         self.position = position.Position(None, data)  # each worker has its own
         self._batches = iter(self._coordinator.create_per_worker_dataset(dataset_fn))
