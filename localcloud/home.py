@@ -84,8 +84,9 @@ class Home:
             self._make_token()
         except OSError as error:
             advice = "free some, or set ODCLOUD_HOME" if error.errno == errno.ENOSPC else "set ODCLOUD_HOME"
+            where = "" if error.filename in (None, self.path, str(self.path)) else f"{error.filename}: "
             raise LocalCloudError(
-                f"{self.path}: the state folder cannot be made: {error.strerror}; {advice} to a folder elsewhere"
+                f"{self.path}: the state folder cannot be made: {where}{error.strerror}; {advice} to a folder elsewhere"
             ) from error
 
     def _make_token(self) -> None:
