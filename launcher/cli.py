@@ -12,10 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from launcher.commands import datasets, image, jobs, project, results, training
-from launcher.commands.options import passed_on
+from launcher.commands.options import CONTEXT, passed_on
 from launcher.errors import UserError
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

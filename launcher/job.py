@@ -144,3 +144,8 @@ class RecordedJob:
 def evaluation_name(run: str) -> str:
     """The display name of a run's evaluation: `object_detection_17…` -> `object_detection_eval_17…`."""
     return f"{RUN_PREFIX}eval_{run.removeprefix(RUN_PREFIX)}"
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}

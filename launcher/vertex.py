@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.job import OTHER_NAMES, ROLES, Container, EvaluationJob, Machine, Pool, Program, RecordedJob, TrainingJob
+from launcher.job import OTHER_NAMES, ROLES, Container, EvaluationJob, Machine, Pool, Program, RecordedJob, TrainingJob, given
 
 RUN_LABEL = "odcloud-run"
 KIND_LABEL = "odcloud-kind"
@@ -44,7 +44,7 @@ def custom_job(job: TrainingJob | EvaluationJob | RecordedJob) -> dict[str, Any]
         spec["tensorboard"] = job.tensorboard
     if job.enable_web_access is not None:
         spec["enableWebAccess"] = job.enable_web_access
-    scheduling = _given(
+    scheduling = given(
         timeout=job.scheduling.timeout,
         strategy=job.scheduling.strategy,
         restartJobOnWorkerRestart=job.scheduling.restart_job_on_worker_restart,
@@ -60,20 +60,16 @@ def custom_job(job: TrainingJob | EvaluationJob | RecordedJob) -> dict[str, Any]
     return body
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def _pool(job: TrainingJob | EvaluationJob, pool: Pool) -> dict[str, Any]:
     spec: dict[str, Any] = {"machineSpec": _machine(pool.machine), "replicaCount": str(pool.count)}
     if pool.reservation:
-        spec["machineSpec"]["reservationAffinity"] = _given(
+        spec["machineSpec"]["reservationAffinity"] = given(
             reservationAffinityType=pool.reservation.type,
             key=pool.reservation.key,
             values=list(pool.reservation.values) or None,
         )
     if pool.disk:
-        spec["diskSpec"] = _given(bootDiskType=pool.disk.type, bootDiskSizeGb=pool.disk.size_gb)
+        spec["diskSpec"] = given(bootDiskType=pool.disk.type, bootDiskSizeGb=pool.disk.size_gb)
     return spec | _program(pool.program or job.program)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 MAX_TOKENS = 1500  # SQLite takes expressions up to a depth of 1,000
 OPERATORS = ("!=", "<=", ">=", "=", "<", ">", ":")
+SQL_OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 _TOKEN = re.compile(
     r"""\s+|--[^\n]*
@@ -82,7 +83,12 @@ def parse(text: str, operators: Collection[str] = OPERATORS) -> Node | None:
     return node
 
 
-def to_sql(node: Node, comparison: Callable[[Comparison], Condition], text: Callable[[str], Condition]) -> Condition:
+def no_text(value: str) -> Condition:
+    """What the services say that take comparisons only."""
+    raise ValueError(f"{value!r} is no comparison")
+
+
+def to_sql(node: Node, comparison: Callable[[Comparison], Condition], text: Callable[[str], Condition] = no_text) -> Condition:
     """An SQL condition and its parameters; the two callables say how a comparison and a bare value are expressed."""
     if isinstance(node, Comparison):
         return comparison(node)

@@ -44,9 +44,6 @@ _COLUMNS = {
     "insertId": "insert_id",
     "insert_id": "insert_id",
 }
-_SQL_OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-
-
 _REGULAR = {"=~": "", "!~": "NOT "}
 _IDS = frozenset({"job_id", "insert_id"})
 
@@ -59,13 +56,13 @@ def _compare(comparison: filters.Comparison) -> filters.Condition:
         if operator == ":":
             raise ValueError(f"{field} cannot be compared with ':'")
         if field == "receiveTimestamp":
-            return f"json_extract(entry, '$.receiveTimestamp') {_SQL_OPERATORS[operator]} ?", [rfc3339(micros_of(value))]
-        return f"micros {_SQL_OPERATORS[operator]} ?", [micros_of(value)]
+            return f"json_extract(entry, '$.receiveTimestamp') {filters.SQL_OPERATORS[operator]} ?", [rfc3339(micros_of(value))]
+        return f"micros {filters.SQL_OPERATORS[operator]} ?", [micros_of(value)]
     if field == "severity":
         level = SEVERITIES.get(value.upper(), int(value) if value.isdecimal() else None)
         if level is None:
             raise ValueError(f"{value!r} is no severity: use one of {', '.join(SEVERITIES)}")
-        return f"severity {'=' if operator == ':' else _SQL_OPERATORS[operator]} ?", [level]
+        return f"severity {'=' if operator == ':' else filters.SQL_OPERATORS[operator]} ?", [level]
     if field in _COLUMNS:
         return _compare_text(_COLUMNS[field], operator, value)
     path = _json_path(field)
@@ -76,11 +73,11 @@ def _compare(comparison: filters.Comparison) -> filters.Condition:
         return _compare_text(f"coalesce({expression}, '')", operator, value)
     if operator != ":" and (number := _number(value)) is not None:
         # The filter does not say whether the field is a number or text that looks like one; the entry does.
-        sql = _SQL_OPERATORS[operator]
+        sql = filters.SQL_OPERATORS[operator]
         numeric = f"json_type(entry, {path}) IN ('integer', 'real')"
         return f"(CASE WHEN {numeric} THEN {expression} {sql} ? ELSE {expression} {sql} ? END)", [number, value]
     if value in ("true", "false") and operator in ("=", "!="):
-        return f"json_type(entry, {path}) {_SQL_OPERATORS[operator]} ?", [value]
+        return f"json_type(entry, {path}) {filters.SQL_OPERATORS[operator]} ?", [value]
     return _compare_text(expression, operator, value)
 
 
@@ -91,7 +88,7 @@ def _compare_text(expression: str, operator: str, value: str) -> filters.Conditi
         return f"instr(lower({expression}), lower(?)) > 0", [value]
     # no comparison of text regards case, but those of ids, which an index answers
     collation = "" if expression in _IDS else " COLLATE NOCASE"
-    return f"{expression} {_SQL_OPERATORS[operator]} ?{collation}", [value]
+    return f"{expression} {filters.SQL_OPERATORS[operator]} ?{collation}", [value]
 
 
 def _match(comparison: filters.Comparison) -> filters.Condition:

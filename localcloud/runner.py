@@ -71,8 +71,10 @@ class JobRunner:
         self._requests.put(lambda: self._enqueue(number))
 
     def cancel(self, number: str) -> None:
-        """Shut a job down whose stored state is JOB_STATE_CANCELLING."""
-        self._requests.put(lambda: self._cancel(number))
+        """Ask for a job's end; one that has ended stays as it is."""
+        running = (states.QUEUED, states.PENDING, states.RUNNING)
+        if store.advance(self._cloud.db, number, running, states.CANCELLING, rfc3339(self._cloud.now())):
+            self._requests.put(lambda: self._cancel(number))
 
     def strike(self, number: str, replica: Replica, action: str) -> None:
         """Kill a running replica of a job, take its machine away (`preempt`) or let its disk be full (`fill`)."""

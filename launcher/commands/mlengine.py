@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import click
 
 from launcher import mlengine
+from launcher.commands.options import CONTEXT
 from launcher.oldpage import verbs
 from launcher.stack.place import Place
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _SAKE = "Taken for gcloud's sake; changes nothing."
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
+
 Decorated = Callable[..., Any]
 """What click's decorators take and return."""
 

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from launcher.doctor.data import size
 from launcher.errors import UserError
-from launcher.google.api import Google, GoogleError
+from launcher.google.api import Google, GoogleError, split
+from launcher.terminal import size
 
 _THREADS = 4
 _SCHEME = "gs://"
@@ -49,7 +49,7 @@ def _is_mounted(uri: str) -> bool:
 
 def fetch(google: Google, uri: str, root: Path, below: bool = False) -> None:
     """Downloads an object, the objects of a folder (of those below only if asked for), or those that a pattern matches."""
-    bucket, _, path = uri.removeprefix(_SCHEME).partition("/")
+    bucket, path = split(uri)
     path = path.rstrip("/")
     literal = path[: min((path.index(character) for character in _WILD if character in path), default=len(path))]
     try:
@@ -69,14 +69,20 @@ def fetch(google: Google, uri: str, root: Path, below: bool = False) -> None:
     print(f"Fetching {len(missing)} files of {size(total)} from {uri}", file=sys.stderr, flush=True)
 
     def download(item: Any) -> None:
-        target = (root / bucket / item["name"]).resolve()
-        if not target.is_relative_to(root.resolve()):  # an object may be called ../../x
-            raise UserError(f"gs://{bucket}/{item['name']}: an object of that name cannot be a file")
+        target = inside(root, bucket, item["name"], f"{bucket}/{item['name']}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(google.download(bucket, item["name"]))
 
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(download, missing))
+
+
+def inside(folder: Path, bucket: str, name: str, below: str) -> Path:
+    """The file in `folder`, at `below`, that an object is copied to. Raises UserError where its name leads out of it."""
+    path = (folder / below).resolve()
+    if not path.is_relative_to(folder.resolve()):  # an object may be called ../../x
+        raise UserError(f"gs://{bucket}/{name}: an object of that name cannot be a file; remove it")
+    return path
 
 
 _FIELDS = "items(name,size),nextPageToken"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.doctor.data import size
 from launcher.errors import UserError
 from launcher.google.api import ATTEMPTS, Google, GoogleError, pause, split
 from launcher.stack.lookup import outputs
+from launcher.terminal import size
 
 _THREADS = 8
 _PART = 8 << 20  # bytes of a part of a resumable upload, a multiple of 256 KiB; smaller files go in one request

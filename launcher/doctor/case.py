@@ -66,6 +66,11 @@ class Case:
     def outputs(self) -> StackOutputs:
         return self.session.outputs
 
+    @property
+    def account(self) -> str:
+        """The email of the account that the job runs as: its own, or the stack's."""
+        return (self.body or {}).get("jobSpec", {}).get("serviceAccount") or self.outputs.service_account
+
     def pools(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(replicas, worker pool) of each pool of the job that is not empty."""
         for pool in self.body["jobSpec"]["workerPoolSpecs"] if self.body else ():

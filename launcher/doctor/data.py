@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.doctor.case import Case, Finding, error, ok, skipped
 from launcher.google.api import GoogleError, split
+from launcher.terminal import size
 
 LARGEST = 256 * 2**20
 """Bytes of a shard that is still downloaded to parse an example of it."""
@@ -134,12 +135,3 @@ def _said(stderr: str, names: Mapping[str, str]) -> str:
     for path, uri in names.items():
         said = said.replace(path, uri)
     return said
-
-
-def size(amount: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.3g} {unit}"
-        amount /= 1024
-    return f"{amount:.3g} GiB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from launcher.cost import prices
 from launcher.cost.pricing import DEFAULT_DISK
 from launcher.doctor.case import Case, Finding, ok, skipped, warning
-from launcher.doctor.data import size
+from launcher.terminal import size
 
 GIB = 2**30
 SYSTEM = 30 * GIB

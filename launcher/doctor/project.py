@@ -90,7 +90,7 @@ def jobs(case: Case) -> Finding:
 
 def trainer(case: Case) -> Finding:
     """The account that the jobs run as exists, and the account in use may have them run as it."""
-    email = (case.body or {}).get("jobSpec", {}).get("serviceAccount") or case.outputs.service_account
+    email = case.account
     name, acting = f"projects/-/serviceAccounts/{email}", "iam.serviceAccounts.actAs"
     try:
         found = case.session.google.call("iam.projects.serviceAccounts.get", name=name)

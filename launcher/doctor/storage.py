@@ -47,7 +47,7 @@ def bucket(case: Case) -> Finding:
 def trainer_writes(case: Case) -> Finding:
     """The trainer's account has a role on the bucket, or on its project, that lets it write."""
     name = case.outputs.bucket
-    email = (case.body or {}).get("jobSpec", {}).get("serviceAccount") or case.outputs.service_account
+    email = case.account
     member = f"serviceAccount:{email}"
     google = case.session.google
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from launcher.job import Container, Pool, Program, TrainingJob
+from launcher.job import Container, Pool, Program, TrainingJob, given
 from launcher.jobfile import machines
 
 
@@ -28,7 +28,7 @@ def document(job: TrainingJob) -> dict[str, Any]:
         "enableWebAccess": job.enable_web_access,
         "kmsKeyName": job.kms_key,
         "anyMachineType": True if any(not machines.known(pool.machine.machine_type) for pool in job.pools) else None,
-        "scheduling": _given(
+        "scheduling": given(
             strategy=scheduling.strategy,
             timeout=scheduling.timeout,
             restartJobOnWorkerRestart=scheduling.restart_job_on_worker_restart,
@@ -38,7 +38,7 @@ def document(job: TrainingJob) -> dict[str, Any]:
         or None,
         "labels": dict(job.labels) or None,
     }
-    return _given(**found)
+    return given(**found)
 
 
 def dump(values: dict[str, Any]) -> str:
@@ -55,12 +55,8 @@ def dump(values: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def _pool(pool: Pool) -> dict[str, Any]:
-    found = _given(
+    found = given(
         role=pool.role,
         machineType=pool.machine.machine_type,
         acceleratorType=pool.machine.accelerator_type,
@@ -68,9 +64,9 @@ def _pool(pool: Pool) -> dict[str, Any]:
         replicaCount=pool.count,
     )
     if pool.disk:
-        found |= _given(bootDiskType=pool.disk.type, bootDiskSizeGb=pool.disk.size_gb)
+        found |= given(bootDiskType=pool.disk.type, bootDiskSizeGb=pool.disk.size_gb)
     if pool.reservation:
-        found["reservationAffinity"] = _given(
+        found["reservationAffinity"] = given(
             reservationAffinityType=pool.reservation.type,
             key=pool.reservation.key,
             values=list(pool.reservation.values) or None,

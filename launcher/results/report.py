@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher import vertex
 from launcher.cost import prices, pricing
+from launcher.data.datafiles import inside
 from launcher.errors import UserError
 from launcher.jobs import watch
 from launcher.jobs.view import duration
@@ -70,9 +71,7 @@ def _fetch(session: Session, uri: str, folder: Path, wanted: Callable[[PurePosix
     names = [item["name"] for item in session.objects(prefix) if wanted(PurePosixPath(item["name"]))]
 
     def download(name: str) -> None:
-        path = (folder / name.removeprefix(prefix)).resolve()
-        if not path.is_relative_to(folder.resolve()):  # an object may be called ../../x
-            raise UserError(f"gs://{bucket}/{name}: an object of that name cannot be a file; remove it")
+        path = inside(folder, bucket, name, name.removeprefix(prefix))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(session.google.download(bucket, name))
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path, PurePosixPath
 from types import FrameType
 
+from launcher.data.datafiles import inside
 from launcher.errors import UserError
 from launcher.google.api import GoogleError
 from launcher.launch import records, runs
@@ -48,9 +49,7 @@ class Mirror:
                 name, generation = item["name"], str(item["generation"])
                 if ".tfevents." not in PurePosixPath(name).name:
                     continue
-                path = (root / name.removeprefix(prefix)).resolve()
-                if not path.is_relative_to(root):  # an object may be called ../../x
-                    raise UserError(f"gs://{bucket}/{name}: an object of that name cannot be a file; remove it")
+                path = inside(root, bucket, name, name.removeprefix(prefix))
                 there.add(path)
                 if self._seen.get(name) == generation:
                     continue

@@ -83,11 +83,11 @@ def drawable(value: float) -> bool:
     return math.isfinite(value) and abs(value) < 1e100
 
 
-def thin(points: Sequence[Point], most: int = _MOST) -> list[Point]:
-    """At most about `most` points: of each group of neighbours the lowest and the highest; the last one stays."""
-    if len(points) <= most:
+def thin(points: Sequence[Point]) -> list[Point]:
+    """At most about _MOST points: of each group of neighbours the lowest and the highest; the last one stays."""
+    if len(points) <= _MOST:
         return list(points)
-    group = math.ceil(len(points) / (most // 2))
+    group = math.ceil(len(points) / (_MOST // 2))
     kept: list[Point] = []
     for start in range(0, len(points), group):
         some = points[start : start + group]

@@ -236,7 +236,7 @@ def environment(cloud: Cloud, job: Job, task: str) -> dict[str, Any] | None:
     return None
 
 
-def folders(cloud: Cloud, job: Job) -> Iterator[tuple[str, str, str]]:
+def folders(job: Job) -> Iterator[tuple[str, str, str]]:
     """(what it is, bucket, prefix with a slash at its end) of the folders that the program was told to write to."""
     named = {"Training": "train_dir", "Evaluation": "eval_dir", "Checkpoints": "checkpoint_dir", "Job": "job-dir"}
     seen = set()

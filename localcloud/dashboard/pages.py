@@ -116,7 +116,7 @@ class Views:
             charts=self._charts(job, progress),
             environment=jobs.environment(self._cloud, job, shown),
             environment_of=shown,
-            folders=list(jobs.folders(self._cloud, job)),
+            folders=list(jobs.folders(job)),
             related=[other for other in jobs.of_run(self._cloud, job.run) if other.number != number] if job.run else [],
             prices=prices.table(),
             refresh=2 if job.live and not older else 0,
@@ -125,11 +125,7 @@ class Views:
     def report(self, request: Request, number: str) -> Response:
         """What the evaluations of a job's run left: metrics, pictures and where the files are."""
         job = self._found(number)
-        named = [
-            folder
-            for each in (jobs.of_run(self._cloud, job.run) if job.run else [job])
-            for folder in jobs.folders(self._cloud, each)
-        ]
+        named = [folder for each in (jobs.of_run(self._cloud, job.run) if job.run else [job]) for folder in jobs.folders(each)]
         found: Mapping[str, Any] = {}
         pictures: list[dict[str, Any]] = []
         for title, bucket, prefix in named:

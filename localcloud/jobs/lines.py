@@ -8,6 +8,7 @@ from typing import Any
 
 MAX_LINE = 256 * 1024  # bytes: what Cloud Logging takes in one entry
 MAX_READ = 1024 * 1024  # bytes read at a time, so that one chatty replica does not hold up the others
+MAX_LAST = 64 * 1024  # bytes at a file's end in which its last lines are looked for
 
 SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
 
@@ -52,12 +53,12 @@ def _character_boundary(data: bytes, start: int, end: int) -> int:
     return end if data[place] & 0xC0 == 0x80 else place
 
 
-def last_lines(path: Path, count: int = 20, limit: int = 64 * 1024) -> list[str]:
+def last_lines(path: Path, count: int = 20) -> list[str]:
     """The last lines of a file that are not blank, none when it is missing."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - limit))
+            file.seek(max(0, size - MAX_LAST))
             text = file.read().decode(errors="replace")
     except OSError:
         return []

@@ -18,6 +18,7 @@ from localcloud.cloud import rfc3339
 from localcloud.jobs import access, log, states, store
 from localcloud.jobs.training_input import JOB_ID, field_of, job_spec, violations
 from localcloud.regions import REGIONS
+from localcloud.services.projects import check_project
 from localcloud.services.vertex_validation import check_custom_job
 from localcloud.services.vertex_validation import violations as custom_job_violations
 
@@ -36,10 +37,10 @@ _STATES = {
 @method("ml.projects.jobs.create")
 def create(call: Call) -> dict[str, Any]:
     """Store a job under the id that the client chose and hand it to the runner; a second one of that id is refused."""
-    _check_project(call, call.params["parent"])
+    check_project(call.cloud, call.params["parent"])
     job = call.body
     cloud = call.cloud
-    spec = _checked_spec(call, job)
+    spec = _checked_spec(job)
     if reason := access.unknown_account(cloud, spec):
         raise ApiError(403, "PERMISSION_DENIED", reason)
     body = {"jobSpec": spec, "trainingInput": job["trainingInput"], "labels": job.get("labels", {})}
@@ -63,7 +64,7 @@ async def get(call: Call) -> dict[str, Any]:
 @method("ml.projects.jobs.list")
 def list_jobs(call: Call) -> dict[str, Any]:
     """The project's jobs that match a filter, newest first."""
-    _check_project(call, call.params["parent"])
+    check_project(call.cloud, call.params["parent"])
     size = call.params.get("pageSize", 0)
     if size < 0:
         raise _field_error("page_size", f"It must not be negative, but is {size}.")
@@ -85,14 +86,11 @@ def list_jobs(call: Call) -> dict[str, Any]:
 @method("ml.projects.jobs.cancel")
 def cancel(call: Call) -> dict[str, Any]:
     """Ask for a job's end; one that has ended stays as it is."""
-    number = _named(call)["number"]
-    running = (states.QUEUED, states.PENDING, states.RUNNING)
-    if store.advance(call.cloud.db, number, running, states.CANCELLING, rfc3339(call.cloud.now())):
-        call.cloud.runner.cancel(number)
+    call.cloud.runner.cancel(_named(call)["number"])
     return {}
 
 
-def _checked_spec(call: Call, job: dict[str, Any]) -> dict[str, Any]:
+def _checked_spec(job: dict[str, Any]) -> dict[str, Any]:
     """The job's CustomJobSpec. Raises ApiError naming the first wrong field, or 501 for what is not offered."""
     job_id = job.get("jobId", "")
     if not JOB_ID.fullmatch(job_id):
@@ -144,17 +142,10 @@ def _resource(row: sqlite3.Row) -> dict[str, Any]:
     return resource
 
 
-def _check_project(call: Call, parent: str) -> None:
-    project = parent.removeprefix("projects/")
-    if project not in (call.cloud.project, call.cloud.project_number):
-        message = f"Permission denied on resource project {project}: this local cloud has one project, {call.cloud.project}."
-        raise ApiError(403, "PERMISSION_DENIED", message)
-
-
 def _named(call: Call) -> sqlite3.Row:
     """The row of the job that the call names. Raises 404."""
     parent, _, number = call.params["name"].rpartition("/jobs/")
-    _check_project(call, parent)
+    check_project(call.cloud, parent)
     return _row(call, number)
 
 
@@ -184,9 +175,11 @@ def _condition(text: str) -> filters.Condition:
     """The SQL condition of a list filter over jobId, state and labels. Raises 400 naming it."""
     try:
         tree = filters.parse(text)
-        return filters.to_sql(tree, _compare, _no_text) if tree else ("1", [])
-    except (ValueError, RecursionError) as error:
+        return filters.to_sql(tree, _compare) if tree else ("1", [])
+    except ValueError as error:
         raise invalid(f"Invalid filter: {error}; filter = {text!r}.", field_path="filter") from None
+    except RecursionError:
+        raise invalid("Invalid filter: it is nested too deeply.", field_path="filter") from None
 
 
 def _compare(comparison: filters.Comparison) -> filters.Condition:
@@ -202,10 +195,6 @@ def _compare(comparison: filters.Comparison) -> filters.Condition:
     if operator == "!=":
         return f"coalesce({expression} <> ?, 1)", [*parameters, value]
     return f"{expression} GLOB ?", [*parameters, re.sub(r"([\[?])", r"[\1]", value)]
-
-
-def _no_text(value: str) -> filters.Condition:
-    raise ValueError(f"{value!r} is no comparison")
 
 
 def _read_token(token: str) -> tuple[str, str]:

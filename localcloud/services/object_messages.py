@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from starlette.responses import Response
 
+from localcloud import moments
 from localcloud.api import ApiError, Call, invalid
 from localcloud.cloud import Cloud, rfc3339
 from localcloud.services.retention import check_removable, expiration
@@ -182,9 +182,9 @@ def no_object(bucket: str, name: str) -> ApiError:
     return ApiError(404, "NOT_FOUND", f"No such object: {bucket}/{name}")
 
 
-def asked_generation(params: Mapping[str, Any], name: str = "generation") -> int | None:
+def asked_generation(params: Mapping[str, Any]) -> int | None:
     """The generation that a call names, if it names one."""
-    given = params.get(name)
+    given = params.get("generation")
     return None if given is None else int(given)
 
 
@@ -195,4 +195,4 @@ def _quoted(name: str) -> str:
 
 @lru_cache(2048)
 def _time(micros: int) -> str:
-    return rfc3339(datetime.fromtimestamp(micros / 1_000_000, timezone.utc))
+    return moments.rfc3339(micros)

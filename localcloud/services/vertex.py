@@ -19,6 +19,7 @@ from localcloud.cloud import rfc3339
 from localcloud.jobs import access, log, states, store
 from localcloud.regions import REGIONS
 from localcloud.services import operations
+from localcloud.services.projects import check_project
 from localcloud.services.vertex_validation import check_custom_job
 
 _MAX_PAGE = 1000
@@ -73,10 +74,7 @@ def list_jobs(call: Call) -> dict[str, Any]:
 @method("aiplatform.projects.locations.customJobs.cancel")
 def cancel(call: Call) -> dict[str, Any]:
     """Ask for a job's end; one that has ended stays as it is."""
-    number = _named(call)["number"]
-    running = (states.QUEUED, states.PENDING, states.RUNNING)
-    if store.advance(call.cloud.db, number, running, states.CANCELLING, rfc3339(call.cloud.now())):
-        call.cloud.runner.cancel(number)
+    call.cloud.runner.cancel(_named(call)["number"])
     return {}
 
 
@@ -121,9 +119,7 @@ def _resource(call: Call, row: sqlite3.Row) -> dict[str, Any]:
 def _location(call: Call, parent: str) -> str:
     match = _LOCATION.fullmatch(parent)
     project, location = match.groups() if match else ("", "")
-    if project not in (call.cloud.project, call.cloud.project_number):
-        message = f"Permission denied on resource project {project}: this local cloud has one project, {call.cloud.project}."
-        raise ApiError(403, "PERMISSION_DENIED", message)
+    check_project(call.cloud, project)
     if location not in REGIONS:
         raise invalid(f"Location {location!r} is none where Vertex AI trains.", field_path="parent")
     return location
@@ -152,14 +148,13 @@ _FIELDS = {
     "updateTime": "update_time",
 }
 _TIMES = frozenset({"createTime", "startTime", "endTime", "updateTime"})
-_SQL_OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 def _condition(text: str) -> filters.Condition:
     """The SQL condition of a list filter. Raises 400 naming it."""
     try:
         tree = filters.parse(text)
-        return filters.to_sql(tree, _compare, _no_text) if tree else ("1", [])
+        return filters.to_sql(tree, _compare) if tree else ("1", [])
     except ValueError as error:
         raise invalid(f"Invalid filter: {error}; filter = {text!r}.", field_path="filter") from None
     except RecursionError:
@@ -177,14 +172,14 @@ def _compare(comparison: filters.Comparison) -> filters.Condition:
     if field in _TIMES:
         if operator == ":":
             raise ValueError(f"{comparison.field} cannot be compared with ':'")
-        return f"{expression} {_SQL_OPERATORS[operator]} ?", [moments.rfc3339(moments.micros_of(value))]
+        return f"{expression} {filters.SQL_OPERATORS[operator]} ?", [moments.rfc3339(moments.micros_of(value))]
     if operator not in ("=", "!=", ":"):
         raise ValueError(f"{comparison.field} cannot be compared with {operator!r}")
     if field == "name":
         value = value.rpartition("/")[2]
     if operator == ":":
         return f"{expression} GLOB ?", [re.sub(r"([\[?])", r"[\1]", value)]
-    return f"{expression} {_SQL_OPERATORS[operator]} ?", [value]
+    return f"{expression} {filters.SQL_OPERATORS[operator]} ?", [value]
 
 
 def _compare_label(key: str, operator: str, value: str) -> filters.Condition:
@@ -197,10 +192,6 @@ def _compare_label(key: str, operator: str, value: str) -> filters.Condition:
     if operator == "!=":
         return f"coalesce({expression} <> ?, 1)", [path, value]
     return f"{expression} = ?", [path, value]
-
-
-def _no_text(value: str) -> filters.Condition:
-    raise ValueError(f"{value!r} is no comparison")
 
 
 def _read_token(token: str) -> str:

@@ -12,9 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from free_port import free_port
 from packed import sdist
 
@@ -209,3 +212,17 @@ def _package() -> bytes:
         "tiny/program.py": PROGRAM,
     }
     return sdist("tiny", "0.1.0", files)
+
+
+@contextmanager
+def enter(folder: Path) -> Iterator[Stage]:
+    """A stage with its bucket filled; until it is closed, its address and token are in os.environ."""
+    made = Stage(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        try:
+            made.fill_bucket()
+            yield made
+        finally:
+            made.close()

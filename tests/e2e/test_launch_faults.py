@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from gateway import DELAY, LOSE_ANSWER, LOSE_REQUEST, RESET, Gateway, Trouble
-from launcher_stage import BUCKET, Stage
+from launcher_stage import BUCKET, Stage, enter
 from packed import sdist
 
 from launcher import vertex
@@ -131,15 +131,8 @@ class Launchers:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    made = Stage(tmp_path_factory.mktemp("stage"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
-        try:
-            made.fill_bucket()
-            yield made
-        finally:
-            made.close()
+    with enter(tmp_path_factory.mktemp("stage")) as made:
+        yield made
 
 
 def endless() -> bytes:

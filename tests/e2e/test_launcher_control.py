@@ -17,22 +17,15 @@ from typing import Any
 import pytest
 import requests
 from free_port import free_port
-from launcher_stage import BUCKET, Stage
+from launcher_stage import BUCKET, Stage, enter
 
 from launcher.cost.prices import listed
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    made = Stage(tmp_path_factory.mktemp("stage"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
-        try:
-            made.fill_bucket()
-            yield made
-        finally:
-            made.close()
+    with enter(tmp_path_factory.mktemp("stage")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from gateway import LOSE_ANSWER, LOSE_REQUEST, Gateway, Trouble
-from launcher_stage import Stage
+from launcher_stage import Stage, enter
 
 from launcher import vertex
 from launcher.google.api import ATTEMPTS
@@ -25,16 +25,9 @@ from launcher.launch import records, runs
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    made = Stage(tmp_path_factory.mktemp("stage"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
-        try:
-            made.fill_bucket()
-            made.behave(steps=1)
-            yield made
-        finally:
-            made.close()
+    with enter(tmp_path_factory.mktemp("stage")) as made:
+        made.behave(steps=1)
+        yield made
 
 
 @pytest.fixture

@@ -10,22 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launcher_stage import BUCKET, Stage
+from launcher_stage import BUCKET, Stage, enter
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    made = Stage(tmp_path_factory.mktemp("stage"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
-        try:
-            made.fill_bucket()
-            yield made
-        finally:
-            made.close()
+    with enter(tmp_path_factory.mktemp("stage")) as made:
+        yield made
 
 
 def succeed(stage: Stage, *arguments: str) -> Any:

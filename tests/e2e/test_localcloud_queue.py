@@ -65,7 +65,6 @@ class Queue:
         return number
 
     def cancel(self, number: str) -> None:
-        store.advance(self.cloud.db, number, (states.QUEUED,), states.CANCELLING, rfc3339(self.cloud.now()))
         self.runner.cancel(number)
 
     def release(self, number: str) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from infra import grants
 from launcher.jobfile import models
-from launcher.oldpage import migration_doc
+from tools.docs import migration
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = {
     "docs/job.schema.json": models.schema_text,
-    "docs/migrating-from-ml-engine.md": migration_doc.page,
+    "docs/migrating-from-ml-engine.md": migration.page,
     "docs/permissions.md": grants.page,
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; cells may hold Markdown, and no bare pipe."""
     lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace(chr(10), ' ') or ' ' for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(cell.replace(chr(10), ' ') for cell in line)} |\n" for line in lines)
 
 
 def text(words: str) -> str:

@@ -142,10 +142,10 @@ class Section:
             self._sections[name] = [Section(getattr(self.message, name), node, self.name(name), self._problems)]
         return self._sections[name][0]
 
-    def required_section(self, name: str, why: str = "") -> Section:
+    def required_section(self, name: str) -> Section:
         """The same, with a problem where the file lacks it."""
         if not self.has(name):
-            self._problems.add(self._node.line, f"{self.name(name)} {{ … }} is missing{f': {why}' if why else ''}")
+            self._problems.add(self._node.line, f"{self.name(name)} {{ … }} is missing")
         return self.section(name)
 
     def sections(self, name: str) -> list[Section]:

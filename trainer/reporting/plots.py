@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.reporting.curves import LIGHT, Theme, png, style
 
-if TYPE_CHECKING:
-    pass
-
 _COLUMNS = 5
 _NUMBERED = 24  # classes up to which the confusions' cells have numbers
-_TITLE = 18  # characters of a class's name above its panel
 _DPI = 150
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from launcher.jobfile import machines
+from tools.docs import markdown
 
 _INTRODUCTION = """\
 # Migrating from ML Engine
 
-<!-- Made by `make docs` from launcher/oldpage/migration_doc.py and launcher/mapping.yaml: change those files, not this one. -->
+<!-- Made by `make docs` from tools/docs/migration.py and launcher/mapping.yaml: change those files, not this one. -->
 
 ML Engine, later AI Platform Training, stopped serving training on 2025-01-31. Its command line goes on here: spell `gcloud` as
 `odcloud`, and the job runs on Vertex AI, or on the local cloud after `eval "$(odcloud local env)"`.
@@ -76,14 +77,14 @@ _FIELDS = (
 def page() -> str:
     """The whole page."""
     known = machines.mapping()
-    parts = [_INTRODUCTION, "## Fields\n", _table(("`trainingInput`", "custom job"), _FIELDS)]
-    parts += ["## Scale tiers\n", _table(("tier", "worker pools today"), _tiers())]
-    parts += ["## Machine types\n", _table(("ML Engine", "machine today", "why not the same"), _legacy())]
+    parts = [_INTRODUCTION, "## Fields\n", markdown.table(("`trainingInput`", "custom job"), _FIELDS)]
+    parts += ["## Scale tiers\n", markdown.table(("tier", "worker pools today"), _tiers())]
+    parts += ["## Machine types\n", markdown.table(("ML Engine", "machine today", "why not the same"), _legacy())]
     families = ((f"`{family}-…`", ", ".join(map(str, sizes))) for family, sizes in known["families"].items())
-    parts += ["Compute Engine's own names stay as they are:\n", _table(("family", "sizes"), families)]
-    parts += ["## Accelerators\n", _table(("ML Engine", "today", "why not the same"), _accelerators())]
+    parts += ["Compute Engine's own names stay as they are:\n", markdown.table(("family", "sizes"), families)]
+    parts += ["## Accelerators\n", markdown.table(("ML Engine", "today", "why not the same"), _accelerators())]
     own = ((f"`{name}`", f"{count} × `{kind}`") for name, (kind, count) in known["acceleratorMachines"].items())
-    parts += ["Machines that come with their accelerators:\n", _table(("machine", "accelerators"), own)]
+    parts += ["Machines that come with their accelerators:\n", markdown.table(("machine", "accelerators"), own)]
     parts += ["## Runtime versions\n", _runtimes()]
     return "\n".join(parts)
 
@@ -112,9 +113,11 @@ def _runtimes() -> str:
     groups = ((", ".join(group["versions"]), group["retired"]) for group in machines.mapping()["runtimeVersions"])
     return "\n".join(
         (
-            _table(("runtime version", "had"), groups),
+            markdown.table(("runtime version", "had"), groups),
             "Programs of all of them run in these images instead, by what the replica's machine has:\n",
-            _table(("machine", "image", "patched until", "available until"), (_image(*item) for item in images.items())),
+            markdown.table(
+                ("machine", "image", "patched until", "available until"), (_image(*item) for item in images.items())
+            ),
             "They are the newest that Google lists with TensorFlow. When one is gone, a program needs an image of its own:\n"
             "`--master-image-uri` here, `--image` or `ODCLOUD_IMAGE` for `odcloud train` and `odcloud eval`.\n",
         )
@@ -124,8 +127,3 @@ def _runtimes() -> str:
 def _image(kind: str, image: str) -> tuple[str, str, str, str]:
     dates = machines.mapping()["prebuilt"][image.rpartition("/")[2].partition(":")[0]]
     return kind, f"`{image}`", str(dates["support"]), str(dates["available"])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
