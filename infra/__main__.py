@@ -40,11 +40,11 @@ def after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(depends_on=resources)
 
 
-services = Services("services", ServicesArgs(project, region, stack.billing_account))
+services = Services("services", ServicesArgs(project, region, stack.billing_account, bool(stack.github_repository)))
 ready, delivered = after(services), dict[str, pulumi.Output[str]]()
 launchers: dict[str, pulumi.Input[str]] = {member: member for member in stack.launchers}
 if stack.github_repository:
-    args = DeliveryArgs(project, stack.stack, stack.github_repository, stack.github_branch, stack.budget is not None)
+    args = DeliveryArgs(project, stack.stack, stack.github_repository, stack.github_branch)
     delivery = Delivery("delivery", args, after(services))
     ready, delivered = after(services, delivery), delivery.sign_in
     launchers["deployer"] = delivery.deployer

@@ -27,8 +27,6 @@ class DeliveryArgs:
     repository: str
     """OWNER/NAME on GitHub."""
     branch: str
-    budget: bool = False
-    """Whether the stack has one."""
 
 
 def condition(repository: str, branch: str) -> str:
@@ -88,7 +86,7 @@ class Delivery(pulumi.ComponentResource):
             oidc=iam.WorkloadIdentityPoolProviderOidcArgs(issuer_uri=ISSUER),
             opts=after(*rights),
         )
-        for grant in PREVIEWER if args.budget else ():
+        for grant in PREVIEWER:
             bind(grant, member_of(previewer.email), scopes, grant.name, after(*rights))
         scopes = Scopes(args.project, accounts={"deployer account": deployer.name, "previewer account": previewer.name})
         for grant, who in zip(

@@ -59,6 +59,12 @@ LAUNCHER = (
         "A job that runs as the trainer is launched by one who may use it.",
     ),
     Grant("records", "bucket", "roles/storage.objectUser", "Writes run records and packages, pushes data, reads reports."),
+    Grant(
+        "quota",
+        "project",
+        "roles/serviceusage.serviceUsageConsumer",
+        "A person's calls count against a project's quota, this one's: without it they could not name it as theirs.",
+    ),
     Grant("push", "repository", "roles/artifactregistry.writer", "`odcloud image push` uploads the trainer's image."),
 )
 """Each of odcloud:launchers, and the deployer, whose workflow launches trainings."""
@@ -95,7 +101,13 @@ PREVIEWER = (
         "preview-project",
         "project",
         "roles/browser",
-        "A budget names the project by its number, which a preview asks for. Only where odcloud:budget is set.",
+        "A budget names the project by its number, which a preview asks for.",
+    ),
+    Grant(
+        "preview-quota",
+        "project",
+        "roles/serviceusage.serviceUsageConsumer",
+        "With gcp:userProjectOverride, which a budget needs, that question counts against the project's quota.",
     ),
 )
 """The account of the preview workflow."""

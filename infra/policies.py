@@ -1,11 +1,11 @@
 """Rules that every stack should keep, checked over a preview: nothing public, no basic roles, no keys, a region, labels,
 budgets that warn.
 
-    pulumi preview --json > plan.json
+    pulumi preview --json --show-sames > plan.json
     python -m infra.policies plan.json
 
 prints one line for each resource that breaks one and ends with 1, with 0 if there is none, with 2 if the plan cannot be read.
-It knows `gcp:*` resources of any stack, not only of this one.
+It knows `gcp:*` resources of any stack, not only of this one. Without --show-sames a plan tells of changes only.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 BASIC_ROLES = frozenset({"roles/owner", "roles/editor", "roles/viewer"})
 PUBLIC_MEMBERS = frozenset({"allUsers", "allAuthenticatedUsers"})
+PUBLIC_ACLS = frozenset({"publicRead", "publicReadWrite", "authenticatedRead"})
 LABELLED = frozenset({"gcp:storage/bucket:Bucket", "gcp:artifactregistry/repository:Repository"})
 LOCATED = LABELLED
 
@@ -34,10 +35,25 @@ class PlanError(ValueError):
     """The file is not what `pulumi preview --json` prints."""
 
 
+def bindings(inputs: Mapping[str, Any]) -> Iterator[tuple[str | None, set[str | None]]]:
+    """The role and the members of each binding that a resource gives: a member's, a binding's, a whole policy's or an ACL's."""
+    yield inputs.get("role"), {inputs.get("member"), inputs.get("entity"), *(inputs.get("members") or ())}
+    try:
+        policy = json.loads(inputs.get("policyData") or "{}")
+    except ValueError:  # Pulumi's mark of a value that a preview does not know yet
+        policy = {}
+    for binding in policy.get("bindings", ()):
+        yield binding.get("role"), set(binding.get("members", ()))
+    for pair in inputs.get("roleEntities") or ():  # READER:allUsers
+        role, _, entity = pair.partition(":")
+        yield role, {entity}
+
+
 def not_public(resource: Resource) -> str | None:
-    members = {resource.inputs.get("member"), *(resource.inputs.get("members") or ())}
-    if members & PUBLIC_MEMBERS:
+    if any(members & PUBLIC_MEMBERS for _, members in bindings(resource.inputs)):
         return "gives everybody a role: name users, groups or accounts instead of allUsers and allAuthenticatedUsers"
+    if resource.inputs.get("predefinedAcl") in PUBLIC_ACLS:
+        return "can be read by everybody: give it no predefined ACL but private"
     if resource.type == "gcp:storage/bucket:Bucket":
         if resource.inputs.get("publicAccessPrevention") != "enforced":
             return "can be made public: set publicAccessPrevention to enforced"
@@ -47,13 +63,15 @@ def not_public(resource: Resource) -> str | None:
 
 
 def no_basic_role(resource: Resource) -> str | None:
-    role = resource.inputs.get("role")
-    return f"gives {role}, which is almost everything in the project: give a predefined role" if role in BASIC_ROLES else None
+    roles = [role for role, _ in bindings(resource.inputs) if role in BASIC_ROLES]
+    return f"gives {roles[0]}, which is almost everything in the project: give a predefined role" if roles else None
 
 
 def no_key(resource: Resource) -> str | None:
     if resource.type == "gcp:serviceaccount/key:Key":
         return "is a key file, valid for years for whoever holds it: use workload identity federation"
+    if resource.type == "gcp:storage/hmacKey:HmacKey":
+        return "is a key for the XML API, valid for whoever holds it: use the account's own credentials"
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 REQUEST_SECONDS = 60
+QUOTA_PROJECT = "X-Goog-User-Project"
 LOCAL = 'On the local cloud: `odcloud local start`, `eval "$(odcloud local env)"`, and again.'
 
 
@@ -28,6 +29,12 @@ class Api:
         self.root = f"{base.rstrip('/')}/{path}".rstrip("/")
         self.session = requests.Session()
         self.session.headers.update(signature())
+
+    @property
+    def quota_project(self) -> str | None:
+        """Whose quota the calls count against, where the credentials name a project."""
+        project = self.session.headers.get(QUOTA_PROJECT)
+        return None if project is None else str(project)
 
     def call(self, verb: str, path: str, **params: str) -> tuple[int, dict[str, Any]]:
         """One request; its status and JSON.
@@ -98,4 +105,4 @@ def signature() -> dict[str, str]:
 
 def _signature(token: str, project: str | None) -> dict[str, str]:
     headers = {"Authorization": f"Bearer {token}"}
-    return {**headers, "X-Goog-User-Project": project} if project else headers
+    return {**headers, QUOTA_PROJECT: project} if project else headers

@@ -10,6 +10,8 @@ from pulumi_gcp import projects
 from infra.usable import Usable
 
 SERVICES = ("aiplatform", "artifactregistry", "cloudresourcemanager", "iam", "logging", "storage")
+SIGN_IN = ("iamcredentials", "sts")
+"""What a workflow exchanges its token with. Nothing of `pulumi up` calls them, so they are not waited for."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class ServicesArgs:
     region: str
     billing_account: str | None = None
     """Of the stack's budget, if it has one."""
+    delivery: bool = False
+    """Whether workflows deploy the stack."""
 
 
 class Services(pulumi.ComponentResource):
@@ -26,7 +30,7 @@ class Services(pulumi.ComponentResource):
     def __init__(self, name: str, args: ServicesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("odcloud:infra:Services", name, None, opts)
         billing = {"billing_account": args.billing_account} if args.billing_account else {}
-        wanted = [*SERVICES, *(["billingbudgets"] if billing else [])]
+        used = [*SERVICES, *(["billingbudgets"] if billing else [])]
         switched = [
             projects.Service(
                 service,
@@ -35,11 +39,11 @@ class Services(pulumi.ComponentResource):
                 disable_on_destroy=False,
                 opts=pulumi.ResourceOptions(parent=self),
             )
-            for service in wanted
+            for service in (*used, *(SIGN_IN if args.delivery else ()))
         ]
         Usable(
             "usable",
-            {"project": args.project, "region": args.region, "services": wanted, **billing},
+            {"project": args.project, "region": args.region, "services": used, **billing},
             pulumi.ResourceOptions(parent=self, depends_on=switched),
         )
         self.register_outputs({})

@@ -44,8 +44,8 @@ class Jobs:
         self.parent = f"projects/{project}/locations/{region}"
         self.labels = labels
 
-    def active(self) -> list[dict[str, Any]]:
-        """Jobs with the stack's labels that have not ended.
+    def every(self) -> list[dict[str, Any]]:
+        """Jobs with the stack's labels.
 
         Raises:
             RestError: they cannot be listed.
@@ -53,8 +53,11 @@ class Jobs:
         wanted = " AND ".join(f'labels.{key}="{value}"' for key, value in self.labels.items())
         pages = self.api.pages(f"{self.parent}/customJobs", "the stack's jobs", filter=wanted, pageSize="100")
         jobs = [job for page in pages for job in page.get("customJobs", [])]
-        mine = [job for job in jobs if self.labels.items() <= job.get("labels", {}).items()]
-        return [job for job in mine if job.get("state") not in ENDED]
+        return [job for job in jobs if self.labels.items() <= job.get("labels", {}).items()]
+
+    def active(self) -> list[dict[str, Any]]:
+        """Those of them that have not ended. Raises as `every`."""
+        return [job for job in self.every() if job.get("state") not in ENDED]
 
     def cancel(self, job: Mapping[str, Any]) -> None:
         """Ask the service to cancel a job; one that has ended in the meantime is well, too.
@@ -65,6 +68,11 @@ class Jobs:
         status, body = self.api.call("POST", f"{job['name']}:cancel")
         if status not in (200, 400, 404):
             raise RestError(f"{job['name']} cannot be cancelled: {message(status, body)}")
+
+    def delete(self, job: Mapping[str, Any]) -> str | None:
+        """Ask the service to forget a job that has ended; returns why it refuses, if it does. Raises RestError: not reached."""
+        status, body = self.api.call("DELETE", job["name"])
+        return None if status in (200, 404) else message(status, body)
 
 
 def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
@@ -88,6 +96,17 @@ def stop_jobs(jobs: Jobs, sleep: Callable[[float], None] = time.sleep, clock: Ca
             )
         sleep(pause)
         pause = min(2 * pause, 10.0)
+
+
+def forget_jobs(jobs: Jobs) -> None:
+    """Delete the stack's jobs, which have ended; one that the service keeps is told, and is in nobody's way.
+
+    Raises:
+        RestError: they cannot be listed, or the service is not reached.
+    """
+    kept = {job["name"]: refusal for job in jobs.every() if (refusal := jobs.delete(job))}
+    for name, refusal in kept.items():
+        print(f"{name} has ended and stays: {refusal}", flush=True)
 
 
 def regions(bucket: str, prefix: str, own: str) -> list[str]:
@@ -191,10 +210,14 @@ class BeforeDestroyProvider(ResourceProvider):
         # Before the jobs are stopped, so that a refused destroy has touched nothing; after it, for what they wrote meanwhile.
         bucket, prefix = _props["bucket"], _props.get("prefix") or ""
         spare(bucket, prefix, _props["on_destroy"])
-        for region in regions(bucket, prefix, _props["region"]):
-            stop_jobs(Jobs(_props["project"], region, _props["labels"]))
+        places = [Jobs(_props["project"], region, _props["labels"]) for region in regions(bucket, prefix, _props["region"])]
+        for jobs in places:
+            stop_jobs(jobs)
         if _props["on_destroy"] == "refuse":
             spare(bucket, prefix, "refuse")
+        if _props["on_destroy"] != "keepCheckpoints":  # which keeps what tells how they were made, too
+            for jobs in places:
+                forget_jobs(jobs)
 
 
 class BeforeDestroy(Resource, module="odcloud", name="BeforeDestroy"):

@@ -59,8 +59,9 @@ def wait(
     """Ask each of `props["services"]` until none says that it is off.
 
     Raises:
-        RestError: one still does after WAIT_SECONDS, or cannot be asked.
+        RestError: one still does after WAIT_SECONDS, or cannot be asked; the calls count against no project's quota.
     """
+    mend = f"`gcloud auth application-default set-quota-project {props['project']}`"
     deadline = clock() + WAIT_SECONDS
     for service in props["services"]:
         address, question = QUESTIONS[service]
@@ -73,13 +74,21 @@ def wait(
             if not is_off(status, body):
                 answers += 1
                 continue
+            said = message(status, body)
+            if "requires a quota project" in said:  # its reason is SERVICE_DISABLED, too, and no waiting mends it
+                raise RestError(
+                    f"run {mend}, which says whose quota calls count against, and `pulumi up` again. It says: {said}"
+                )
+            other = ""
+            if api.quota_project not in (None, props["project"]):
+                other = f" (calls count against the quota of {api.quota_project}; if it is off there, {mend})"
             if not refused:
-                say(f"{service}.googleapis.com is switched on, but not usable yet: waiting")
+                say(f"{service}.googleapis.com is switched on, but not usable yet{other}: waiting")
             refused, answers = True, 0
             if clock() > deadline:
                 raise RestError(
                     f"{service}.googleapis.com is switched on, but still refused after {WAIT_SECONDS // 60} minutes; run "
-                    f"`pulumi up` again later. It says: {message(status, body)}"
+                    f"`pulumi up` again later{other}. It says: {said}"
                 )
 
 

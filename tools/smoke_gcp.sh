@@ -26,7 +26,11 @@ leave() {
     if pulumi destroy --yes --skip-preview --stack "$stack" --suppress-outputs && pulumi stack rm --yes "$stack"; then
         echo "nothing of $stack is left in $PROJECT"
     else
-        echo "odcloud: error: $stack is not removed; again: pulumi destroy --stack $stack, and see odcloud doctor --orphans" >&2
+        {
+            echo "odcloud: error: $stack is not removed. Again, in $PWD:"
+            printf '    PULUMI_BACKEND_URL=%q PULUMI_CONFIG_PASSPHRASE=… .venv/bin/pulumi destroy --stack %q\n' "$PULUMI_BACKEND_URL" "$stack"
+            echo "with the passphrase that it was made with (empty, if you have set none); and see .venv/bin/odcloud doctor --orphans"
+        } >&2
         code=1
     fi
     exit "$code"

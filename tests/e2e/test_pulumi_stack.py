@@ -118,10 +118,10 @@ def test_destroy_first_stops_the_stacks_jobs_and_touches_nothing_if_it_cannot(pr
     assert 'File "' not in said
     assert SHARDS[0] in str(project.objects(outputs.bucket))
 
-    project.succeed("destroy", "--yes", "--skip-preview")
-    assert project.call("GET", f"v1/{name}")["state"] == "JOB_STATE_CANCELLED"
-    assert project.call("GET", f"v1/{other}")["state"] not in ("JOB_STATE_CANCELLED", "JOB_STATE_CANCELLING")
+    assert f"{name} is cancelled and waited for" in project.succeed("destroy", "--yes", "--skip-preview")
     assert project.leftovers() == []
+    (left,) = project.call("GET", f"v1/{PARENT}/customJobs")["customJobs"]
+    assert left["name"] == other and left["state"] not in ("JOB_STATE_CANCELLED", "JOB_STATE_CANCELLING")
 
 
 def test_a_job_that_does_not_stop_is_waited_for_or_named_with_nothing_deleted(project: Project) -> None:
@@ -151,7 +151,7 @@ def test_a_job_that_does_not_stop_is_waited_for_or_named_with_nothing_deleted(pr
 
     teardown.write_text(patient)
     project.succeed("destroy", "--yes", "--skip-preview")
-    assert project.call("GET", f"v1/{name}")["state"] == "JOB_STATE_CANCELLED"
+    assert project.call("GET", f"v1/{PARENT}/customJobs") == {}
     assert project.leftovers() == []
 
 
@@ -295,10 +295,21 @@ def test_a_stack_with_everything_is_made_kept_and_removed(project: Project) -> N
         project.succeed("config", "set", f"odcloud:{key}", value)
     project.succeed("config", "set", "--path", "odcloud:launchers[0]", "group:vision@example.com")
     plan = project.root / "plan.json"
-    plan.write_text(project.succeed("preview", "--json"))
-    checked = subprocess.run([sys.executable, "-m", "infra.policies", str(plan)], capture_output=True, text=True)
-    assert (checked.returncode, checked.stdout) == (0, "every resource keeps the rules\n")
 
+    def checked() -> tuple[int, str]:
+        plan.write_text(project.succeed("preview", "--json", "--show-sames"))
+        done = subprocess.run([sys.executable, "-m", "infra.policies", str(plan)], capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert checked() == (0, "every resource keeps the rules\n")
+    project.succeed("up", "--yes", "--skip-preview")
+    program = project.root / "infra/storage.py"
+    kept = program.read_text()
+    program.write_text(kept.replace('public_access_prevention="enforced"', 'public_access_prevention="inherited"'))
+    assert program.read_text() != kept
+    project.succeed("up", "--yes", "--skip-preview")
+    assert checked() == (1, "gcp:storage/bucket:Bucket bucket can be made public: set publicAccessPrevention to enforced\n")
+    program.write_text(kept)
     project.succeed("up", "--yes", "--skip-preview")
     outputs = project.outputs()
     assert outputs.delivery["deployer"] == "deploy-local@odcloud-local.iam.gserviceaccount.com"
@@ -384,7 +395,7 @@ def test_a_stack_is_made_from_a_few_answers(project: Project) -> None:
     kinds = [one["what"].split()[0] for one in left]
     assert (kinds[:4], set(kinds[4:])) == (
         ["bucket", "repository", "job", "account"],
-        {"roles/aiplatform.user", "roles/logging.viewer"},
+        {"roles/aiplatform.user", "roles/logging.viewer", "roles/serviceusage.serviceUsageConsumer"},
     )
     assert running.rpartition("/")[2] in left[2]["what"]
     assert left[0]["remove"] == "gcloud storage rm --recursive gs://odcloud-local-odcloud-local"

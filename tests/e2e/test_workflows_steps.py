@@ -50,6 +50,7 @@ def run(project: Project, name: str, **inputs: str) -> list[subprocess.Completed
         "vars.PULUMI_BACKEND_URL": project.environment["PULUMI_BACKEND_URL"],
         "vars.PULUMI_STACK": "local",
         "secrets.PULUMI_CONFIG_PASSPHRASE": "",
+        "secrets.PULUMI_ACCESS_TOKEN": "",
     }
 
     def filled(variables: dict[str, str]) -> dict[str, str]:

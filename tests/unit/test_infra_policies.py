@@ -19,6 +19,10 @@ BUCKET_TYPE = "gcp:storage/bucket:Bucket"
 MEMBER_TYPE = "gcp:projects/iAMMember:IAMMember"
 
 
+def policy(role: str, *members: str) -> dict[str, Any]:
+    return {"policyData": json.dumps({"bindings": [{"role": role, "members": members}]})}
+
+
 def check(path: Path, capsys: pytest.CaptureFixture, *found: tuple[str, dict[str, Any]]) -> tuple[int, list[str]]:
     steps = [
         {"op": "create", "newState": {"type": kind, "urn": f"urn:pulumi:dev::odcloud::{kind}::it", "inputs": inputs}}
@@ -32,7 +36,9 @@ def check(path: Path, capsys: pytest.CaptureFixture, *found: tuple[str, dict[str
 
 def test_a_stack_that_keeps_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     member = {"role": "roles/logging.logWriter", "member": "serviceAccount:a@p.iam.gserviceaccount.com"}
-    assert check(tmp_path / "plan", capsys, (BUCKET_TYPE, BUCKET), (MEMBER_TYPE, member)) == (
+    later = {"policyData": "04da6b54-80e4-46f7-96ec-b56ff0331ba9"}  # what a preview prints for what it does not know yet
+    found = ((BUCKET_TYPE, BUCKET), (MEMBER_TYPE, member), ("gcp:projects/iAMPolicy:IAMPolicy", later))
+    assert check(tmp_path / "plan", capsys, *found) == (
         0,
         ["every resource keeps the rules"],
     )
@@ -48,6 +54,12 @@ def test_a_stack_that_keeps_the_rules(tmp_path: Path, capsys: pytest.CaptureFixt
         (MEMBER_TYPE, {"role": "roles/editor", "member": "user:a@example.com"}, "roles/editor"),
         (MEMBER_TYPE, {"role": "roles/storage.objectViewer", "member": "allUsers"}, "gives everybody"),
         ("gcp:storage/bucketIAMBinding:BucketIAMBinding", {"role": "r", "members": ["allAuthenticatedUsers"]}, "everybody"),
+        ("gcp:projects/iAMPolicy:IAMPolicy", policy("roles/owner", "user:a@example.com"), "roles/owner"),
+        ("gcp:artifactregistry/repositoryIamPolicy:RepositoryIamPolicy", policy("roles/r", "allUsers"), "everybody"),
+        ("gcp:storage/bucketAccessControl:BucketAccessControl", {"role": "OWNER", "entity": "allUsers"}, "everybody"),
+        ("gcp:storage/defaultObjectACL:DefaultObjectACL", {"roleEntities": ["READER:allAuthenticatedUsers"]}, "everybody"),
+        ("gcp:storage/objectACL:ObjectACL", {"predefinedAcl": "publicRead"}, "predefined ACL"),
+        ("gcp:storage/hmacKey:HmacKey", {}, "XML API"),
         ("gcp:serviceaccount/key:Key", {}, "key file"),
         (BUDGET_TYPE, {"budgetFilter": {"projects": ["projects/1"]}}, "thresholdRules"),
         (BUDGET_TYPE, {"thresholdRules": [{"thresholdPercent": 1}]}, "every project"),

@@ -26,6 +26,7 @@ class Vertex(ThreadingHTTPServer):
         self.authorizations: set[str | None] = set()
         self.polls = 2
         self.refuse = 0
+        self.kept: set[str] = set()
         self.objects: dict[str, int] = {}
         self.old: set[str] = set()
 
@@ -76,6 +77,13 @@ class Handler(BaseHTTPRequestHandler):
         self.server.jobs[name]["state"] = "JOB_STATE_CANCELLING"
         self.answer(200, {})
 
+    def do_DELETE(self) -> None:
+        name = self.path.removeprefix("/v1/")
+        if name in self.server.kept:
+            return self.answer(403, {"error": {"message": "no permission to delete"}})
+        del self.server.jobs[name]
+        return self.answer(200, {"done": True})
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
@@ -121,7 +129,7 @@ def test_jobs_in_other_regions_are_cancelled_too(vertex: Vertex) -> None:
     props = {"project": "p", "region": "r", "labels": LABELS, "bucket": "bucket", "on_destroy": "delete"}
     BeforeDestroyProvider().delete("id", props)
     assert sorted(vertex.cancelled) == sorted([here, there])
-    assert vertex.jobs[elsewhere]["state"] == "JOB_STATE_RUNNING"
+    assert vertex.jobs.keys() == {elsewhere} and vertex.jobs[elsewhere]["state"] == "JOB_STATE_RUNNING"
 
 
 def test_a_job_that_does_not_end_is_named(vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
@@ -233,3 +241,18 @@ def test_a_refused_destroy_has_not_touched_a_job(vertex: Vertex) -> None:
     assert vertex.cancelled == []
     BeforeDestroyProvider().delete("id", {**props, "on_destroy": "delete"})
     assert len(vertex.cancelled) == 1
+
+
+@pytest.mark.parametrize("on_destroy", ["delete", "refuse", "keepCheckpoints"])
+def test_ended_jobs_go_with_what_they_have_made(on_destroy: str, vertex: Vertex, capsys: pytest.CaptureFixture) -> None:
+    mine = {vertex.add(1, "SUCCEEDED"), vertex.add(2, "FAILED"), vertex.add(3, "RUNNING")}
+    others = {vertex.add(4, "SUCCEEDED", {"odcloud-stack": "another"}), vertex.add(5, "SUCCEEDED", {})}
+    vertex.kept = {"projects/p/locations/r/customJobs/2"}
+    props = {"project": "p", "region": "r", "labels": LABELS, "bucket": "bucket", "on_destroy": on_destroy}
+    BeforeDestroyProvider().delete("id", props)
+    told = [line for line in capsys.readouterr().out.splitlines() if "stays" in line]
+    if on_destroy == "keepCheckpoints":
+        assert vertex.jobs.keys() == mine | others and not told
+    else:
+        assert vertex.jobs.keys() == vertex.kept | others
+        assert told == [f"{name} has ended and stays: 403 no permission to delete" for name in vertex.kept]

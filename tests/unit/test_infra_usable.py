@@ -52,6 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], dict[str
     class Api:
         def __init__(self, service: str, default: str, path: str) -> None:
             self.service = service
+            self.quota_project = rest.signature().get(rest.QUOTA_PROJECT)
             assert default == f"https://{service}.googleapis.com/"
 
         def call(self, verb: str, path: str) -> tuple[int, Any]:
@@ -60,6 +61,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], dict[str
             waiting = answers.get(self.service, [])
             return waiting.pop(0) if waiting else (200, {})
 
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "given")
+    monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT", raising=False)
     monkeypatch.setattr(usable, "Api", Api)
     yield order, answers
 
@@ -79,6 +82,24 @@ def test_one_that_was_off_must_answer_three_times_in_a_row(asked: Any) -> None:
     assert order == ["storage"] * 7 + ["iam"]
     assert said == ["storage.googleapis.com is switched on, but not usable yet: waiting"]
     assert len(pauses) == 6
+
+
+def test_a_person_without_a_quota_project_is_told_at_once(asked: Any) -> None:
+    said = "The storage.googleapis.com API requires a quota project, which is not set by default."
+    asked[1]["storage"] = [(403, {"error": {**OFF["error"], "message": said}})]
+    with pytest.raises(RestError, match=f"^run `gcloud auth application-default set-quota-project p`.* It says: 403 {said}"):
+        usable.wait(PROPS, pytest.fail, pytest.fail)
+
+
+def test_whose_quota_it_is_where_that_is_another_projects(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "balloons")
+    asked[1]["iam"] = [(403, OFF)]
+    said: list[str] = []
+    usable.wait(PROPS, said.append, lambda seconds: None)
+    assert said == [
+        "iam.googleapis.com is switched on, but not usable yet (calls count against the quota of balloons; if it is off there, "
+        "`gcloud auth application-default set-quota-project p`): waiting"
+    ]
 
 
 def test_calls_count_against_the_credentials_quota_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

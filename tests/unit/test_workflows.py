@@ -47,7 +47,8 @@ def test_a_secret_is_in_the_environment_of_the_scripts_that_need_it_and_the_chec
     for step in (step for job in workflow["jobs"].values() for step in job["steps"]):
         assert "secrets." not in str(step.get("with", {})) and ("secrets." not in str(step) or "run" in step)
         needs = re.search(r"\b(pulumi|odcloud) ", step.get("run", ""))
-        assert bool(needs) == ("secrets.PULUMI_CONFIG_PASSPHRASE" in str(step.get("env", {})))
+        for secret in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN"):
+            assert bool(needs) == (step.get("env", {}).get(secret) == f"${{{{ secrets.{secret} }}}}")
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
 
