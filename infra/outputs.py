@@ -40,7 +40,8 @@ class StackOutputs(BaseModel):
     )
     python_modules: dict[Text, Text] = Field(description='Module to run, by kind of job: {"train": …, "eval": …}.')
     executor_image_uri: Text = Field(
-        description="Vertex AI's prebuilt image that runs the packages. The local cloud uses its own environment instead."
+        description="Vertex AI's prebuilt image that runs the packages; machines with accelerators get the one for those in "
+        "the place of one for CPUs. The local cloud uses its own environment instead."
     )
     image_repository: Text = Field(description="Where the stack's images go: HOST/PROJECT/REPOSITORY, without an image's name.")
     service_account: Text = Field(description="Email of the account that the jobs run as.")

@@ -117,10 +117,28 @@ def executor_image(machine: Machine) -> str:
     return chosen
 
 
+def fitting(image: str, machine: Machine) -> str:
+    """A prebuilt image of the list for a machine: in the place of one for CPUs, which sees no accelerator, that for its own.
+
+    For GPUs it is of the same TensorFlow, for a cluster cannot mix two.
+    """
+    name = _prebuilt(image)
+    if not (machine.accelerator_type and name.startswith("tf-cpu.") and name in mapping()["prebuilt"]):
+        return image
+    if machine.accelerator_type.startswith("TPU"):
+        return executor_image(machine)
+    return image.replace("/tf-cpu.", "/tf-gpu.").partition("@")[0]  # a digest is that of the other image
+
+
+def _prebuilt(image: str) -> str:
+    """The name of one of Google's prebuilt images, without host and tag; "" of any other image."""
+    name = re.fullmatch(r"[a-z]+-docker\.pkg\.dev/vertex-ai/training/([^:@]+)(?:[:@].*)?", image)
+    return name[1] if name else ""
+
+
 def outdated(image: str, today: date) -> str | None:
     """What to say of a prebuilt image that Google may have taken away by `today`; None of any other."""
-    name = re.fullmatch(r"[a-z]+-docker\.pkg\.dev/vertex-ai/training/([^:@]+)(?:[:@].*)?", image)
-    dates = mapping()["prebuilt"].get(name[1]) if name else None
+    dates = mapping()["prebuilt"].get(_prebuilt(image))
     if not dates or today <= dates["available"]:
         return None
     return (

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from launcher.errors import UserError
 from launcher.job import Container, EvaluationJob, PythonPackage, Scheduling, TrainingJob, evaluation_name
-from launcher.jobfile import checks
+from launcher.jobfile import checks, machines
 from launcher.stack.lookup import module
 
 if TYPE_CHECKING:
     from infra.outputs import StackOutputs
-    from launcher.job import Program
+    from launcher.job import Pool, Program
     from launcher.jobfile.models import ProgramFields
     from launcher.jobfile.reading import JobFile
 
@@ -161,7 +161,7 @@ def _resolved(kind: type[_JobType], file: JobFile, run: str, display_name: str, 
         config = own
         choice.note("pipelineConfigPath", own, f"{source(file, 'args')} (args)")
     program = _program(choice, given, task, config)
-    pools = tuple(replace(pool, program=_pool_program(file, pool.role, program, task, config)) for pool in file.pools)
+    pools = tuple(replace(pool, program=_fitting(choice, pool, program, task, config)) for pool in file.pools)
     timing = {
         name: choice.of("scheduling", name, given=getattr(given.scheduling, name), default=None)
         for name in ("strategy", "timeout", "restartJobOnWorkerRestart", "disableRetries", "maxWaitDuration")
@@ -221,6 +221,21 @@ def _args(choice: _Choice, given: ProgramFields, task: _Task, config: str) -> tu
     own = choice.of("args", given=given.args, default=())
     env = choice.of("env", given=given.env, default={})
     return task.arguments(own, config), dict(env)
+
+
+def _fitting(choice: _Choice, pool: Pool, program: Program, task: _Task, config: str) -> Program | None:
+    """As `_pool_program`, in an image that sees the pool's accelerators, if nobody but the stack chose one."""
+    given = next((one for one in choice.file.job.workerPools or () if one.role == pool.role), None)
+    own = _pool_program(choice.file, pool.role, program, task, config)
+    runs = own or program
+    if isinstance(runs, Container) or choice.file.job.executorImageUri or (given and given.executorImageUri):
+        return own
+    image = machines.fitting(runs.executor_image_uri, pool.machine)
+    if image == runs.executor_image_uri:
+        return own
+    why = f"default for {pool.machine.accelerator_type}, in place of the stack's for CPUs"
+    choice.note(f"{pool.role}.executorImageUri", image, why)
+    return replace(runs, executor_image_uri=image)
 
 
 def _pool_program(file: JobFile, role: str, program: Program, task: _Task, config: str) -> Program | None:

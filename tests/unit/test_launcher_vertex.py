@@ -51,12 +51,12 @@ labels: {team: cats, app: own}
 """
     )
 
-    def pool(count: str, machine: dict[str, Any]) -> dict[str, Any]:
+    def pool(count: str, machine: dict[str, Any], image: str = OUTPUTS.executor_image_uri) -> dict[str, Any]:
         return {
             "machineSpec": machine,
             "replicaCount": count,
             "pythonPackageSpec": {
-                "executorImageUri": OUTPUTS.executor_image_uri,
+                "executorImageUri": image,
                 "packageUris": ["gs://my-bucket/packages/0/odcloud_trainer-0.1.0.tar.gz"],
                 "pythonModule": "trainer.train",
                 "args": [
@@ -66,11 +66,12 @@ labels: {team: cats, app: own}
             },
         }
 
+    gpu = {"machineType": "n1-standard-8", "acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 1}
     assert made == {
         "displayName": RUN,
         "jobSpec": {
             "workerPoolSpecs": [
-                pool("1", {"machineType": "n1-standard-8", "acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 1}),
+                pool("1", gpu, "us-docker.pkg.dev/vertex-ai/training/tf-gpu.2-17.py310:latest"),
                 pool("9", {"machineType": "n1-standard-4"}),
                 pool("3", {"machineType": "n1-highmem-8"}),
             ],
@@ -80,6 +81,42 @@ labels: {team: cats, app: own}
         },
         "labels": {"app": "own", "team": "cats", "odcloud-run": RUN, "odcloud-kind": "train"},
     }
+
+
+@pytest.mark.parametrize(
+    ("machine", "stack", "image"),
+    [
+        ("standard", "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest", None),
+        ("g2-standard-4", "europe-docker.pkg.dev/vertex-ai/training/tf-cpu.2-15.py310:latest", "tf-gpu.2-15.py310:latest"),
+        ("standard_gpu", f"us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310@sha256:{64 * 'a'}", "tf-gpu.2-17.py310"),
+        ("cloud_tpu", "us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest", "tf-tpu.2-15.cp310:latest"),
+        ("standard_gpu", "us-docker.pkg.dev/vertex-ai/training/tf-gpu.2-16.py310:latest", None),
+        ("standard_gpu", "example.com/vertex-ai/training/tf-cpu.2-17.py310:latest", None),
+    ],
+)
+def test_the_stack_s_image_for_cpus_is_not_for_machines_with_accelerators(machine: str, stack: str, image: str | None) -> None:
+    outputs = OUTPUTS.model_copy(update={"executor_image_uri": stack})
+    text = f"workerPools: [{{role: chief, machineType: {machine}}}]\n"
+
+    def chosen(text: str) -> tuple[str, resolve.Row | None]:
+        found = resolve.training(outputs, reading.parse(text, "job.yaml"), RUN)
+        (pool,) = vertex.custom_job(found.job)["jobSpec"]["workerPoolSpecs"]
+        row = next((row for row in found.rows if row.name == "chief.executorImageUri"), None)
+        return pool["pythonPackageSpec"]["executorImageUri"], row
+
+    expected = f"{stack.rpartition('/')[0]}/{image}" if image else stack
+    got, row = chosen(text)
+    assert got == expected
+    if image is None:
+        assert row is None
+    else:
+        assert row is not None and row.value == got
+        assert row.source.startswith("default for ") and row.source.endswith(", in place of the stack's for CPUs")
+    own_args = chosen(text.replace("}", ", args: [--own]}"))
+    assert own_args[0] == expected
+    for said in (f"{text}executorImageUri: {stack}\n", text.replace("}", f", executorImageUri: '{stack}'}}")):
+        got, row = chosen(said)
+        assert got == stack and (row is None or row.source.startswith("job file"))
 
 
 def test_an_evaluation_runs_on_one_machine() -> None:
