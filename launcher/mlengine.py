@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,8 +132,15 @@ def training_job(
         )
     chief = pools[0].program
     assert chief is not None
+    _require_use(training, pools, where)
+    warnings += _idle(training, {pool.role for pool in pools}, where)
     warnings += _runtime(training, choices, where, pools)
     scheduling = training.get("scheduling", {})
+    if (limit := scheduling.get("maxRunningTime")) and checks.no_time(limit):
+        raise where.error("scheduling.maxRunningTime", checks.NO_TIME)
+    for label in checks.RESERVED_LABELS:
+        if label in job.get("labels", {}):
+            raise UserError(f"{places.get(f'labels.{label}', f'--labels {label}')}: {checks.OWN_LABEL}")
     for field in ("useChiefInTfConfig", "scheduling.maxWaitTime", "scheduling.priority"):
         name = field.rpartition(".")[2]
         if name in (scheduling if "." in field else training):
@@ -186,6 +193,22 @@ def _pools(training: Mapping[str, Any], choices: Choices, where: _Where, warning
         )
 
 
+def _idle(training: Mapping[str, Any], roles: Set[str], where: _Where) -> Iterator[str]:
+    """What is said of a configuration of machines that there are none of: as gcloud's users could, one may leave it."""
+    for field, said in oldmachines.idle_configs(training, roles):
+        for part in training[field]:
+            yield f"{where(f'{field}.{part}')}: has no effect: {said}"
+
+
+def _require_use(training: Mapping[str, Any], pools: Sequence[Pool], where: _Where) -> None:
+    """Raises UserError for packages, or a module of theirs, that no replica would run."""
+    if any(isinstance(pool.program, PythonPackage) for pool in pools):
+        return
+    for field in ("packageUris", "pythonModule"):
+        if training.get(field):
+            raise where.error(field, "would not run: an image brings its own program; remove this, or the image")
+
+
 def _asked(training: Mapping[str, Any], where: _Where) -> list[oldmachines.Asked]:
     """The machines of each pool that is not empty; the chief's first. Raises UserError."""
     try:
@@ -202,7 +225,11 @@ def _accelerated(
     count = int(config.get("count", 1))
     if kind not in (known := machines.accelerator_types()):
         raise where.error(path, f"unknown accelerator type {kind!r}; one of {', '.join(known)}")
-    if said := machines.misfit(Machine(machine.machine_type, kind, count)):
+    asked = Machine(machine.machine_type, kind, count)
+    if machine.machine_type in machines.mapping()["acceleratorMachines"] and asked != machine:
+        has = f"{machine.machine_type} comes with {machine.accelerator_count} {machine.accelerator_type}"
+        raise where.error(path, f"{has}, not {count} {kind}; remove this, or choose another machine type")
+    if said := machines.misfit(asked):
         raise where.error(path, said)
     found, number, warning = machines.accelerator(kind, count, choices.keep_retired)
     overrule = "; keep it with --keep-retired" if machines.retired(kind) and not choices.keep_retired else ""
@@ -221,7 +248,15 @@ def _program(training: Mapping[str, Any], prefix: str, machine: Machine, choices
     if "imageUri" in config:
         own = training.get(f"{prefix}Config", {})
         said = config if "imageUri" not in own else own
+        if "containerArgs" in said and training.get("args"):  # ML Engine refused it, too
+            field = f"{prefix}Config" if "containerArgs" in own else "masterConfig"
+            raise where.error(f"{field}.containerArgs", "the job's own args would not be handed on; keep one of the two")
         return Container(config["imageUri"], tuple(said.get("containerCommand", ())), tuple(said.get("containerArgs", args)))
+    for field in ("containerCommand", "containerArgs"):
+        if field in config:
+            raise where.error(
+                f"{prefix}Config.{field}", "is for an image of your own; add imageUri, or use pythonModule and args"
+            )
     for field in ("pythonModule", "packageUris"):
         if not training.get(field):
             raise where.error(field, "missing; name the program's module and packages, or an image with --master-image-uri")
@@ -250,3 +285,7 @@ def _runtime(training: Mapping[str, Any], choices: Choices, where: _Where, pools
             yield (f"{where('runtimeVersion')}: {version} had {retired}; now: {used}; overrule it with --executor-image-uri")
     if images and training.get("pythonVersion") and not choices.executor_image_uri:
         yield f"{where('pythonVersion')}: has no effect: the image brings its own Python (3.10)"
+    if not images:
+        said = [where(field) for field in ("runtimeVersion", "pythonVersion") if training.get(field)]
+        for flag in (*said, *(["--executor-image-uri"] if choices.executor_image_uri else ())):
+            yield f"{flag}: has no effect: every replica runs an image of its own"

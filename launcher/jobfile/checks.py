@@ -14,7 +14,9 @@ from launcher.jobfile.models import NativeJob, ProgramFields, WorkerPool
 DEFAULT_MACHINE = "n1-standard-4"
 # The service sets these in each replica, over whatever a job says.
 _RESERVED = ("TF_CONFIG", "CLUSTER_SPEC")
-_RESERVED_LABELS = ("odcloud-run", "odcloud-kind", "odcloud-launch")
+RESERVED_LABELS = ("odcloud-run", "odcloud-kind", "odcloud-launch")
+OWN_LABEL = "odcloud sets this label itself, to find the run's jobs; use another key"
+NO_TIME = "would end the job at once; give it time, or remove it"
 _PACKAGE_FIELDS = ("packageUris", "pythonModule", "executorImageUri")
 
 
@@ -95,6 +97,11 @@ def notes(workers: int, servers: int) -> Iterator[str]:
         yield f"{workers} worker{many} and the chief: {workers + 1} training machines{beside}"
 
 
+def no_time(duration: str) -> bool:
+    """Whether a duration, as Google writes them, is none at all."""
+    return float(duration.removesuffix("s")) == 0
+
+
 def pipeline_config(args: Sequence[str] | None) -> str | None:
     """What a program's own arguments give as --pipeline_config_path."""
     for index, arg in enumerate(args or ()):
@@ -153,8 +160,8 @@ def _refused(job: NativeJob, pools: tuple[WorkerPool, ...]) -> Iterator[tuple[tu
             ("scheduling", "maxWaitDuration"),
             "has an effect with strategy FLEX_START only; write strategy: FLEX_START, or remove it",
         )
-    if timing.timeout and float(timing.timeout.removesuffix("s")) == 0:
-        yield ("scheduling", "timeout"), "would end the job at once; give it time, or remove it"
+    if timing.timeout and no_time(timing.timeout):
+        yield ("scheduling", "timeout"), NO_TIME
     if timing.disableRetries and timing.restartJobOnWorkerRestart:
         yield (
             ("scheduling", "restartJobOnWorkerRestart"),
@@ -162,9 +169,9 @@ def _refused(job: NativeJob, pools: tuple[WorkerPool, ...]) -> Iterator[tuple[tu
         )
     if job.tensorboard and job.region and f"/locations/{job.region}/" not in job.tensorboard:
         yield ("tensorboard",), f"the TensorBoard must be in the job's region, {job.region}"
-    for label in _RESERVED_LABELS:
+    for label in RESERVED_LABELS:
         if label in job.labels:
-            yield ("labels", label), "odcloud sets this label itself, to find the run's jobs; use another key"
+            yield ("labels", label), OWN_LABEL
 
 
 def _refused_roles(pools: tuple[WorkerPool, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

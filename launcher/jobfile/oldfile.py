@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from launcher.errors import UserError
 from launcher.jobfile import machines, oldmachines
-from launcher.jobfile.models import NativeJob, OldJob, TrainingInput
+from launcher.jobfile.models import NativeJob, OldJob
 from launcher.jobfile.oldmachines import Contradiction
 from launcher.jobfile.yamlfile import Location
 
@@ -29,7 +29,8 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
     old = given.trainingInput
     try:
         asked = oldmachines.asked(old.model_dump(include=_MACHINES, exclude_none=True))
-        _check_configs(old, {each.role for each in asked})
+        for field, said in oldmachines.idle_configs(dict(old), {each.role for each in asked}):
+            raise Contradiction(field, said)
     except Contradiction as error:
         subject = f"{error.missing} is " if error.missing else ""
         raise UserError(f"{place(('trainingInput', error.field))}: {subject}{error}") from None
@@ -92,14 +93,6 @@ def translated(given: OldJob, place: Callable[[Location], str]) -> tuple[NativeJ
         native["labels"] = given.labels
         places |= {("labels", key): place(("labels", key)) for key in given.labels}
     return NativeJob.model_validate(native), places, warnings
-
-
-def _check_configs(job: TrainingInput, roles: Set[str]) -> None:
-    """Raises Contradiction for a configuration of machines that there are none of."""
-    for role, prefix in oldmachines.ROLES.items():
-        if getattr(job, f"{prefix}Config") and role not in roles:
-            said = f"there are no machines of that kind; add {prefix}Type and {prefix}Count or remove it"
-            raise Contradiction(f"{prefix}Config", said)
 
 
 def _ignored(job: OldJob) -> Iterator[tuple[Location, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,19 @@ def asked(given: Mapping[str, Any]) -> list[Asked]:
     tier = given.get("scaleTier") or ("CUSTOM" if own else "BASIC")
     if tier == "CUSTOM":
         return _one_by_one(given, own)
-    if own:
-        raise Contradiction(own[0], f"scaleTier {tier} sets the machines; write scaleTier: CUSTOM or remove {own[0]}")
-    return [
-        Asked(role, kind, count, "scaleTier", "scaleTier")
-        for role, (kind, count) in machines.mapping()["scaleTiers"][tier].items()
-    ]
+    pools = machines.mapping()["scaleTiers"][tier]
+    none = (field for role in pools if (field := f"{ROLES[role]}Count") in given)  # 0, where the tier has some
+    if field := next(iter((*own, *none)), None):
+        raise Contradiction(field, f"scaleTier {tier} sets the machines; write scaleTier: CUSTOM or remove {field}")
+    return [Asked(role, kind, count, "scaleTier", "scaleTier") for role, (kind, count) in pools.items()]
+
+
+def idle_configs(given: Mapping[str, Any], roles: Set[str]) -> Iterator[tuple[str, str]]:
+    """(field, what to say) of each configuration of machines that there are none of; `roles`: those that there are."""
+    for role, prefix in ROLES.items():
+        if given.get(f"{prefix}Config") and role not in roles:
+            said = f"there are no machines of that kind; add {prefix}Type and {prefix}Count or remove it"
+            yield f"{prefix}Config", said
 
 
 def _one_by_one(given: Mapping[str, Any], own: list[str]) -> list[Asked]:

@@ -285,7 +285,7 @@ def test_every_flag_reaches_its_field() -> None:
         """Name_1 --job-dir gs://b/out --packages gs://b/p.tar.gz --module-name p.run --runtime-version 2.1
         --region europe-west4
         --python-version 3.7 --scale-tier CUSTOM --network projects/1/global/networks/n --labels team=cats,kind=test
-        --master-machine-type n1-standard-8 --master-accelerator type=nvidia-tesla-t4 --master-image-uri gcr.io/p/m
+        --master-machine-type n1-standard-8 --master-accelerator type=nvidia-tesla-t4
         --worker-machine-type n1-standard-4 --worker-count 2 --worker-accelerator count=2,type=nvidia-tesla-t4
         --worker-image-uri gcr.io/p/w --parameter-server-machine-type standard --parameter-server-count 1
         --parameter-server-accelerator count=1,type=nvidia-tesla-p4 --parameter-server-image-uri gcr.io/p/s
@@ -306,7 +306,7 @@ def test_every_flag_reaches_its_field() -> None:
             "pythonVersion": "3.7",
             "scaleTier": "CUSTOM",
             "masterType": "n1-standard-8",
-            "masterConfig": {"acceleratorConfig": {"count": "1", "type": T4}, "imageUri": "gcr.io/p/m"},
+            "masterConfig": {"acceleratorConfig": {"count": "1", "type": T4}},
             "workerType": "n1-standard-4",
             "workerCount": "2",
             "workerConfig": {"acceleratorConfig": {"count": "2", "type": T4}, "imageUri": "gcr.io/p/w"},
@@ -322,8 +322,10 @@ def test_every_flag_reaches_its_field() -> None:
     }
     body, _ = dry_run(*arguments, "--", "-a", "--", "--region=x")
     spec = checked(body)["jobSpec"]
-    assert [pool["containerSpec"]["imageUri"] for pool in spec["workerPoolSpecs"]] == ["gcr.io/p/m", "gcr.io/p/w", "gcr.io/p/s"]
-    assert spec["workerPoolSpecs"][0]["containerSpec"]["args"] == ["-a", "--", "--region=x", "--job-dir", "gs://b/out"]
+    chief, *others = spec["workerPoolSpecs"]
+    assert [pool["containerSpec"]["imageUri"] for pool in others] == ["gcr.io/p/w", "gcr.io/p/s"]
+    for program in (chief["pythonPackageSpec"], others[0]["containerSpec"]):
+        assert program["args"] == ["-a", "--", "--region=x", "--job-dir", "gs://b/out"]
     assert spec["serviceAccount"] == "me@p.iam.gserviceaccount.com"
     assert spec["network"] == "projects/1/global/networks/n"
     assert spec["enableWebAccess"] is True
@@ -424,6 +426,45 @@ TRAINING = {"pythonModule": "p.run", "packageUris": ["gs://b/p.tar.gz"], "enable
             {"masterType": "n1-standard-4", "masterConfig": {"acceleratorConfig": {"type": T4, "count": "3"}}},
             "--master-accelerator (trainingInput.masterConfig.acceleratorConfig): a machine takes 1, 2 or 4",
         ),
+        (
+            {"masterType": "a2-highgpu-1g", "masterConfig": {"acceleratorConfig": {"type": T4, "count": "4"}}},
+            "--master-accelerator (trainingInput.masterConfig.acceleratorConfig): a2-highgpu-1g comes with 1 ",
+        ),
+        (
+            {"masterConfig": {"imageUri": "gcr.io/p/m"}},
+            "--packages (trainingInput.packageUris): would not run: an image brings its own program",
+        ),
+        (
+            {"masterConfig": {"imageUri": "gcr.io/p/m"}, "packageUris": []},
+            "--module-name (trainingInput.pythonModule): would not run: an image brings its own program",
+        ),
+        (
+            {"masterConfig": {"containerCommand": ["run"]}},
+            "trainingInput.masterConfig.containerCommand: is for an image of your own; add imageUri",
+        ),
+        (
+            {
+                "masterType": "standard",
+                "workerType": "standard",
+                "workerCount": "1",
+                "workerConfig": {"containerArgs": ["--own"]},
+            },
+            "trainingInput.workerConfig.containerArgs: is for an image of your own; add imageUri",
+        ),
+        (
+            {
+                "packageUris": [],
+                "pythonModule": "",
+                "masterConfig": {"imageUri": "gcr.io/p/m", "containerArgs": ["x"]},
+                "args": ["y"],
+            },
+            "trainingInput.masterConfig.containerArgs: the job's own args would not be handed on",
+        ),
+        (
+            {"scaleTier": "STANDARD_1", "workerCount": "0"},
+            "--worker-count (trainingInput.workerCount): scaleTier STANDARD_1 sets the machines; write scaleTier: CUSTOM",
+        ),
+        ({"scheduling": {"maxRunningTime": "0s"}}, "trainingInput.scheduling.maxRunningTime: would end the job at once"),
     ],
 )
 def test_what_is_wrong_in_a_job(fields: dict[str, Any], message: str) -> None:
@@ -431,6 +472,57 @@ def test_what_is_wrong_in_a_job(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         mlengine.training_job(job, "us-central1", mlengine.Choices(), {})
     assert str(caught.value).startswith(message)
+
+
+def test_a_label_of_odcloud_s_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--labels odcloud-run: odcloud sets this label itself"):
+        dry_run("job", *PROGRAM, "--labels", "team=cats,odcloud-run=mine")
+    file = tmp_path / "job.yaml"
+    file.write_text("labels:\n  team: cats\n  odcloud-launch: mine\n")
+    with pytest.raises(UserError, match=r"job.yaml:3: labels.odcloud-launch: odcloud sets this label itself"):
+        dry_run("job", *PROGRAM, "--config", str(file))
+
+
+@pytest.mark.parametrize(
+    ("said", "warnings"),
+    [
+        (
+            "--scale-tier basic-gpu --worker-image-uri gcr.io/p/w --worker-accelerator type=nvidia-tesla-t4 --keep-retired",
+            [
+                "--worker-accelerator (trainingInput.workerConfig.acceleratorConfig): has no effect: there are no machines",
+                "--worker-image-uri (trainingInput.workerConfig.imageUri): has no effect: there are no machines",
+            ],
+        ),
+        (
+            "--config idle.yaml",
+            ["idle.yaml:2: trainingInput.evaluatorConfig.diskConfig: has no effect: there are no machines of that kind; add"],
+        ),
+        ("--scale-tier basic --worker-count 0 --parameter-server-count 0", []),
+    ],
+)
+def test_what_is_said_of_machines_that_there_are_none_of(
+    said: str, warnings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("idle.yaml").write_text("trainingInput:\n  evaluatorConfig: {diskConfig: {bootDiskSizeGb: 200}}\n")
+    body, told = dry_run("job", *PROGRAM, *shlex.split(said))
+    assert len(checked(body)["jobSpec"]["workerPoolSpecs"]) == 1
+    about = sorted(line.removeprefix("warning: ") for line in told if "K80" not in line)
+    assert [line[: len(start)] for line, start in zip(about, warnings, strict=True)] == warnings
+
+
+def test_versions_that_no_image_of_one_s_own_needs_are_said_to_have_no_effect() -> None:
+    image = ["--master-image-uri", "gcr.io/p/m", "--region", "us-central1"]
+    body, told = dry_run("job", *image, "--runtime-version", "1.2", "--python-version", "2.7", "--executor-image-uri", "i")
+    assert checked(body)["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] == "gcr.io/p/m"
+    assert told == [
+        f"warning: {field}: has no effect: every replica runs an image of its own"
+        for field in (
+            "--runtime-version (trainingInput.runtimeVersion)",
+            "--python-version (trainingInput.pythonVersion)",
+            "--executor-image-uri",
+        )
+    ]
 
 
 def test_an_image_for_all_replicas_and_an_evaluator() -> None:

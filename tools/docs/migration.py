@@ -54,7 +54,11 @@ local cloud is in [old-page-transcript.md](old-page-transcript.md).
 - `TF_CONFIG` says `chief` where ML Engine said `master`.
 - A machine type that is in none of the tables below is refused with the nearest name; `--any-machine-type` passes it on.
 - Refused by name: `hyperparameters`, `tpuTfVersion`. No effect, and said so: `pythonVersion` (2.7, 3.5 and 3.7 are gone; the
-  images bring 3.10), `scheduling.maxWaitTime`, `scheduling.priority`, `useChiefInTfConfig`.
+  images bring 3.10), `scheduling.maxWaitTime`, `scheduling.priority`, `useChiefInTfConfig`, the versions where every replica
+  runs an image of its own, and what is said of machines that there are none of (`--worker-image-uri` under `BASIC_GPU`).
+- Refused because the program would not run as asked: packages or a module where every replica runs an image, `containerCommand`
+  or `containerArgs` without an image, `containerArgs` beside `args`, accelerators other than those that a machine comes with, a
+  count of 0 where the scale tier has such machines, a `maxRunningTime` of 0, labels that odcloud sets itself (`odcloud-run`).
 """
 _FIELDS = (
     ("`jobId`", "`displayName`, and the label `odcloud-run`; the service gives the job's number"),
