@@ -57,6 +57,10 @@ LONGEST_WAIT = 60.0
 """Seconds: whoever asks for more patience (Retry-After) is not asked again."""
 
 
+STRANGE = "STRANGE"
+"""The reason when what came with the status of success is no answer of Google's: a proxy's page, another server's."""
+
+
 class GoogleError(Exception):
     """A call that failed. `status` is the HTTP status, or None when no answer came; `reason` is Google's word for it.
 
@@ -113,6 +117,11 @@ class GoogleError(Exception):
         if self.status is None:
             source = override_name(self.service)
             where = f" (that address is ${source})" if os.environ.get(source) else ""
+            if self.reason == STRANGE:
+                return (
+                    f"{host}{where} answered {self.method} as Google does not ({self.message}); check that the address is the "
+                    "service's, and that no proxy or sign-in page stands before it"
+                )
             up = "that it is up (the local cloud: odcloud local status)"
             check = "the network" if host.endswith(".googleapis.com") else up
             return f"cannot reach {host}{where}: {self.message}; check {check}"
@@ -221,7 +230,7 @@ class Google:
         repeat = discovered(method_id)["httpMethod"] == "GET" if repeat is None else repeat
         content = None if body is None else json.dumps(body).encode()
         answer = self._send(method_id, params, content, "application/json", repeat, allowed=allowed)
-        return json.loads(answer.body or b"{}")
+        return self._decoded(method_id, answer)
 
     def pages(self, method_id: str, field: str, **params: Any) -> Iterator[dict[str, Any]]:
         """The items of a list method (GET), over all its pages."""
@@ -245,13 +254,16 @@ class Google:
         The condition makes it safe to send again; a 412 may then be the echo of one's own write, so look at what is there.
         """
         params = {"bucket": bucket, "name": name, "uploadType": "media", "ifGenerationMatch": str(if_generation)}
-        return json.loads(self._send("storage.objects.insert", params, content, content_type, True, media=True).body)
+        answer = self._send("storage.objects.insert", params, content, content_type, True, media=True)
+        return self._decoded("storage.objects.insert", answer)
 
     def begin_upload(self, bucket: str, name: str, content_type: str, *, if_generation: int) -> str:
         """Begins a resumable upload under the same condition; returns the address that its parts go to. Raises GoogleError."""
         params = {"bucket": bucket, "name": name, "uploadType": "resumable", "ifGenerationMatch": str(if_generation)}
         content = json.dumps({"contentType": content_type}).encode()
         answer = self._send("storage.objects.insert", params, content, "application/json", True, media=True)
+        if "location" not in answer.headers:
+            raise self._strange("storage.objects.insert", answer)
         return answer.headers["location"]
 
     def upload_part(self, url: str, content: bytes, first: int, total: int) -> dict[str, Any] | int:
@@ -263,8 +275,7 @@ class Google:
         headers = {"Content-Range": f"bytes {span}/{total}"}
         answer = self._once("storage.objects.insert", "PUT", url, headers, content, False, None)
         if answer.status != RESUME_INCOMPLETE:
-            found: dict[str, Any] = json.loads(answer.body)
-            return found
+            return self._decoded("storage.objects.insert", answer)
         arrived = answer.headers.get("range", "")  # bytes=0-LAST, absent while there is none
         return int(arrived.rpartition("-")[2]) + 1 if arrived else 0
 
@@ -320,6 +331,20 @@ class Google:
             after = _seconds(answer.headers.get("retry-after", ""), self.date)
             raise GoogleError(method_id, url, answer.status, reason, message, after, details)
         return answer
+
+    def _decoded(self, method_id: str, answer: Response) -> dict[str, Any]:
+        """An answer's JSON object. Without one it is somebody else's: raises GoogleError, as when no answer came."""
+        try:
+            found = json.loads(answer.body or b"{}")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise self._strange(method_id, answer)
+        return found
+
+    def _strange(self, method_id: str, answer: Response) -> GoogleError:
+        text = " ".join(answer.body[:300].decode("utf-8", "replace").split())[:80]
+        return GoogleError(method_id, self.base_url(method_id.partition(".")[0]), None, STRANGE, f"{answer.status}, {text!r}")
 
     def _url(self, method_id: str, method: Mapping[str, Any], params: Mapping[str, Any], media: bool) -> str:
         service = method_id.partition(".")[0]

@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = _answer
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -213,6 +213,30 @@ def test_which_failures_leave_it_unclear_what_happened(service: Service, trouble
     with pytest.raises(GoogleError) as caught:
         client(service).call("aiplatform.projects.locations.customJobs.create", parent=PARENT, body={})
     assert caught.value.unclear == unclear
+
+
+@pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"\xff", b"[1]"])
+def test_a_page_in_the_place_of_an_answer(service: Service, page: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy's sign-in page, or another server's: whether the call was carried out behind it nobody knows."""
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", service.url)
+    google = client(service)
+    calls: list[Callable[[], Any]] = [
+        lambda: google.call("aiplatform.projects.locations.customJobs.create", parent=PARENT, body={}),
+        lambda: google.call("storage.buckets.get", bucket="b"),
+        lambda: google.upload("b", "a.json", b"{}", "application/json", if_generation=0),
+        lambda: google.begin_upload("b", "a", "text/plain", if_generation=0),
+        lambda: google.upload_part(f"{service.url}upload", b"a", 0, 1),
+    ]
+    for call in calls:
+        service.answers = [(200, page, {})]
+        with pytest.raises(GoogleError) as caught:
+            call()
+        assert caught.value.status is None and caught.value.unclear and not service.answers
+    address = service.url.rstrip("/")
+    assert str(caught.value).startswith(
+        f"{address} (that address is $CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE) answered storage."
+    )
+    assert "check that the address is the service's, and that no proxy or sign-in page stands before it" in str(caught.value)
 
 
 def test_the_digest_of_the_documents_is_up_to_date() -> None:
