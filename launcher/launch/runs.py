@@ -214,14 +214,12 @@ class _Launch:
         records.renew(self._session, record)
 
     def _create_in(self, session: Session, body: dict[str, Any], record: Record) -> Launched:
-        unclear, attempt, failed = False, 0, ""
+        unclear, attempt = False, 0
         while True:
             if found := self._made(record):
                 if unclear:
                     self._say(f"the answer to the create call was lost, but job {vertex.number(found)} was made by it")
                 return Launched(found, adopted=not unclear)
-            if failed:
-                self._say(f"create call failed ({failed}), and no job was made: trying again")
             if not record.fresh():
                 records.renew(self._session, record)
                 continue
@@ -233,16 +231,20 @@ class _Launch:
                 final = attempt == ATTEMPTS or not error.transient or error.retry_after > LONGEST_WAIT
                 if error.unclear:
                     unclear = True
-                    found = self._await(record, error.retry_after)
-                    if found:
+                    # Who does not send it again has no need of the service's patience, only of what became of the call.
+                    wait = max(records.SETTLE, 0.0 if final else error.retry_after)
+                    self._say(f"create call failed ({error.message}): looking for {wait:.0f} s whether it made a job")
+                    if self._await(record, wait):
                         continue
+                    if final:
+                        raise
+                    self._say("no job was made: trying again")
                 elif final or error.elsewhere:
                     raise
                 else:
-                    time.sleep(pause(attempt, error.retry_after))
-                if final:
-                    raise
-                failed = error.message
+                    wait = pause(attempt, error.retry_after)
+                    self._say(f"create call failed ({error.message}): trying again in {wait:.1f} s")
+                    time.sleep(wait)
                 continue
             # A launcher that stood still while it sent this may have lost its record to one that created the job.
             doubtful = unclear or not record.fresh()
@@ -252,9 +254,9 @@ class _Launch:
         self._sent = record.fresh()
         return self._sent
 
-    def _await(self, record: Record, retry_after: float) -> dict[str, Any] | None:
-        """Looks for the job of a create call that may still be under way."""
-        until, delay = records.clock() + max(records.SETTLE, retry_after), 0.5
+    def _await(self, record: Record, seconds: float) -> dict[str, Any] | None:
+        """Looks for the job of a create call that may still be under way, for so many seconds."""
+        until, delay = records.clock() + seconds, 0.5
         while True:
             time.sleep(min(delay, max(0.0, until - records.clock())))
             found = self._made(record)
