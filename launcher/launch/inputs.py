@@ -13,7 +13,7 @@ CONFIGURATION = "--pipeline_config_path"
 
 def configuration(pool: Mapping[str, Any]) -> str | None:
     """The pipeline configuration that a worker pool's program is given, as `--pipeline_config_path=X` or `… X`."""
-    words = [str(word) for word in _program(pool).get("args", ())]
+    words = [str(word) for word in program(pool).get("args", ())]
     for index, word in enumerate(words):
         if word == CONFIGURATION:
             return words[index + 1] if index + 1 < len(words) else None
@@ -26,11 +26,12 @@ def uris(body: Mapping[str, Any]) -> list[str]:
     """The `gs://` URIs of the packages and the configuration in a `customJobs.create` body, each once."""
     found: list[str] = []
     for pool in body["jobSpec"]["workerPoolSpecs"]:
-        found += [*_program(pool).get("packageUris", ()), configuration(pool) or ""]
+        found += [*program(pool).get("packageUris", ()), configuration(pool) or ""]
     return [uri for uri in dict.fromkeys(found) if uri.startswith("gs://")]
 
 
-def _program(pool: Mapping[str, Any]) -> Mapping[str, Any]:
+def program(pool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a worker pool's replicas run: its package's or its container's part."""
     found: Mapping[str, Any] = pool.get("pythonPackageSpec") or pool.get("containerSpec") or {}
     return found
 

@@ -47,7 +47,10 @@ local cloud is in [old-page-transcript.md](old-page-transcript.md).
   `describe JOB --format 'value(state)'`; gcloud's other forms and `--filter` are refused. States are Vertex AI's:
   `PENDING` where ML Engine said `PREPARING`.
 - A job's name is used once, as it was: a second submission is refused, unless it is the very same one and its job is still
-  under way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/NAME/job-1.json`.
+  under way; then that job is shown and none is made. The record that sees to it is `gs://BUCKET/runs/RUN/job-1.json`;
+  RUN is the name or, where that cannot be a label (capitals, a length over 63), a short form of it: the label `odcloud-run`.
+- `odcloud resubmit NAME` launches a job once more, from that record, in the same folders, for they are its own arguments: it
+  is refused while a job is at work there.
 - Whatever is not what it was is said as a warning. Overrule it with explicit flags (`--master-machine-type`,
   `--master-accelerator count=1,type=nvidia-tesla-v100`, `--executor-image-uri`, …), or with `--keep-retired`, which asks for
   the withdrawn accelerator all the same.
