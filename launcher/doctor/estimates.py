@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.cost import prices
-from launcher.cost.pricing import DEFAULT_DISK
+from launcher.cost.pricing import DEFAULT_DISK, pools
 from launcher.doctor.case import Case, Finding, ok, skipped, warning
 from launcher.terminal import size
 
@@ -44,7 +44,8 @@ def memory(case: Case) -> Finding:
     step = config["batchSize"] * height * width * 3 * 4 * ACTIVATIONS
     need = PROGRAM + buffer + step
     told = f"about {size(need)} needed (program {size(PROGRAM)}, shuffle buffer {size(buffer)}, a step {size(step)})"
-    machines = {pool["machineSpec"]["machineType"]: pool for _, pool in case.pools()}
+    # Parameter servers hold variables alone.
+    machines = {pool["machineSpec"]["machineType"]: pool for role, _, pool in pools(case.body) if role != "ps"}
     sizes = {name: shape[1] * GIB for name in machines if (shape := prices.shape(name))}
     if not sizes:
         return skipped(f"{told}; the memory of {', '.join(machines)} is not known")

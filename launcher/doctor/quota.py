@@ -91,11 +91,18 @@ def _amount(limit: float) -> str:
 
 def region(case: Case) -> Finding:
     """Compute Engine has the job's accelerators in the region; where it has none, Vertex AI cannot either."""
-    wanted = sorted(kind for kind in case.accelerators() if kind.startswith("NVIDIA_"))
+    asked_for = sorted(case.accelerators())
+    wanted = [kind for kind in asked_for if kind.startswith("NVIDIA_")]
+    others = ", ".join(kind for kind in asked_for if kind not in wanted)
     if case.body is None:
         return skipped("depends on the job: name its file with --config")
-    if not wanted:
+    if not asked_for:
         return ok("the job asks for no accelerator")
+    unknown = (
+        f"Compute Engine is not asked about {others}: https://cloud.google.com/vertex-ai/docs/general/locations lists where"
+    )
+    if not wanted:
+        return skipped(unknown)
     here = case.session.google.region
     for kind in wanted:
         name = kind.lower().replace("_", "-")
@@ -105,8 +112,8 @@ def region(case: Case) -> Finding:
         zones = {scope.removeprefix("zones/") for scope, found in scopes.items() if found.get("acceleratorTypes")}
         regions = sorted({zone.rpartition("-")[0] for zone in zones})
         if here not in regions:
-            others = ", ".join(regions[:6]) or "none that your project sees"
+            elsewhere = ", ".join(regions[:6]) or "none that your project sees"
             return error(
-                f"{here} has no {kind}; regions that have: {others}", "pulumi config set gcp:region REGION && pulumi up"
+                f"{here} has no {kind}; regions that have: {elsewhere}", "pulumi config set gcp:region REGION && pulumi up"
             )
-    return ok(f"{here} has {', '.join(wanted)}")
+    return ok(f"{here} has {', '.join(wanted)}" + (f"; {unknown}" if others else ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-from launcher.doctor.case import Case, Finding, error, ok, skipped, warning
+from launcher.doctor.case import ERROR, OK, SKIPPED, WARNING, Case, Finding, error, ok, skipped, warning
 from launcher.google.api import GoogleError, split
 from launcher.image import registry
 from launcher.jobfile import machines
@@ -86,20 +86,30 @@ def packages(case: Case) -> Finding:
 
 
 def images(case: Case) -> Finding:
-    """Each image of an Artifact Registry repository is there, and Google's own are not at their end."""
-    seen = []
-    for uri in case.images():
-        if said := machines.outdated(uri, datetime.now(timezone.utc).date()):
-            return warning(said, "odcloud image build && odcloud image push, and give the result as --image, or ODCLOUD_IMAGE")
-        image = registry.parsed(uri)
-        if not image:
-            return skipped(f"{uri} is not in Artifact Registry: nobody is asked about it")
-        if registry.find(case.session.google, image) is None:
-            if image.project != case.outputs.project:
-                return skipped(f"{uri} is not seen by the account in use")
-            return error(f"{uri} does not exist", "odcloud image build && odcloud image push")
-        seen.append(uri)
-    return ok(", ".join(seen))
+    """Each image of an Artifact Registry repository is there, and Google's own are not at their end; the worst counts."""
+    found = [_image(case, uri) for uri in case.images()]
+    for state in (ERROR, WARNING, SKIPPED, OK):
+        if alike := [one for one in found if one.state == state]:
+            return Finding(state, "; ".join(one.text for one in alike), alike[0].fix)
+    return ok("the job names no image")
+
+
+def _image(case: Case, uri: str) -> Finding:
+    if said := machines.outdated(uri, datetime.now(timezone.utc).date()):
+        return warning(said, "odcloud image build && odcloud image push, and give the result as --image, or ODCLOUD_IMAGE")
+    image = registry.parsed(uri)
+    if not image:
+        return skipped(f"{uri} is not in Artifact Registry: nobody is asked about it")
+    own = image.project == case.outputs.project
+    try:
+        if registry.find(case.session.google, image) is not None:
+            return ok(uri)
+    except GoogleError as failure:
+        if own or failure.status != 403:
+            raise
+    if not own:
+        return skipped(f"{uri} is not seen by the account in use")
+    return error(f"{uri} does not exist", "odcloud image build && odcloud image push")
 
 
 def checkpoint(case: Case) -> Finding:

@@ -16,7 +16,7 @@ from discovery_check import check_request, check_response, document, methods
 from test_launcher_requests import _pattern, outputs
 
 from launcher.cost import prices
-from launcher.doctor import command, project, quota, storage
+from launcher.doctor import command, estimates, project, quota, storage
 from launcher.doctor.case import Case, Finding
 from launcher.google.api import VERSIONS, Google, GoogleError, override_name
 from launcher.google.transport import Response, Transport
@@ -257,6 +257,13 @@ def test_regions_with_an_accelerator(case: Callable[..., Case]) -> None:
     found = quota.region(case(there("europe-west4-a", "europe-west4-b", "asia-east1-c"), body()))
     assert found.text == "us-central1 has no NVIDIA_TESLA_T4; regions that have: asia-east1, europe-west4"
     assert quota.region(case({}, body(None))).state == "ok"
+    # Compute Engine lists no TPUs.
+    tpus = quota.region(case({}, body("TPU_V2", machine_type="cloud-tpu")))
+    assert tpus.state == "skipped" and "not asked about TPU_V2" in tpus.text
+    both = body()
+    both["jobSpec"]["workerPoolSpecs"][1]["machineSpec"] = {"machineType": "cloud-tpu", "acceleratorType": "TPU_V3"}
+    said = quota.region(case(there("us-central1-a"), both))
+    assert said.state == "ok" and "has NVIDIA_TESLA_T4; " in said.text and "not asked about TPU_V3" in said.text
 
 
 def test_images(case: Callable[..., Case]) -> None:
@@ -280,6 +287,36 @@ def test_images(case: Callable[..., Case]) -> None:
     assert old.state == "warning" and "past its end of availability (2025-10-23" in old.text
     assert machines.outdated(f"{google}/tf-cpu.2-17.py310:latest", date(2026, 7, 11)) is None
     assert machines.outdated(f"{google}/tf-cpu.2-17.py310:latest", date(2026, 7, 12))
+
+
+def test_the_worst_of_several_images_counts(case: Callable[..., Case]) -> None:
+    tags = "artifactregistry.projects.locations.repositories.packages.tags.get"
+    google, ours = "us-docker.pkg.dev/vertex-ai/training", "us-docker.pkg.dev/odcloud-local/repo/some:1"
+
+    def found(*images: str, answer: Answer | None = None) -> Finding:
+        made = body(None)
+        pools = [{"machineSpec": {}, "replicaCount": "1", "containerSpec": {"imageUri": image}} for image in images]
+        made["jobSpec"]["workerPoolSpecs"] = pools
+        return storage.images(case({tags: answer} if answer else {}, made))
+
+    missing = found("docker.io/x/y:1", f"{google}/tf-tpu.2-15.cp310:latest", ours)
+    assert (missing.state, missing.text) == ("error", f"{ours} does not exist")
+    old = found("docker.io/x/y:1", f"{google}/tf-tpu.2-15.cp310:latest")
+    assert old.state == "warning" and "past its end" in old.text
+    unseen = found("us-docker.pkg.dev/theirs/repo/some:1", "docker.io/x/y:1", answer=refusal(403, "No."))
+    assert unseen.state == "skipped" and "is not seen" in unseen.text and "docker.io/x/y:1 is not in" in unseen.text
+
+
+def test_parameter_servers_need_no_memory_for_training(case: Callable[..., Case]) -> None:
+    job = body(None)
+    pool = job["jobSpec"]["workerPoolSpecs"][1]
+    job["jobSpec"]["workerPoolSpecs"].append({**pool, "machineSpec": {"machineType": "n1-highcpu-8"}})
+    made = case({}, job)
+    made.found.update({"config": {"imageSize": (640, 640), "shuffleBuffer": 2048, "batchSize": 32}, "train record": 2**20})
+    found = estimates.memory(made)
+    assert found.state == "ok" and found.text.endswith("n1-standard-8 has 30 GiB")
+    pool["machineSpec"]["machineType"] = "n1-highcpu-8"
+    assert estimates.memory(made).state == "warning"
 
 
 def test_prices_come_from_the_catalogue(case: Callable[..., Case]) -> None:
