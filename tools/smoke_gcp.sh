@@ -2,6 +2,7 @@
 # `make smoke-gcp PROJECT=… [REGION=us-central1] [MAX_COST=2]`: everything once on a real project, on the cheapest machines that will do:
 # a stack of its own, a training of 30 steps on a chief, a worker and a parameter server, evaluation, report; then all of it goes again,
 # whatever happened. MAX_COST (US dollars, list prices) ends the training before it costs more; evaluation and bucket are cents.
+# Another region than us-central1 needs cloudbilling.googleapis.com enabled in the project, for its prices.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "$0")/.."

@@ -82,12 +82,18 @@ def _notes(found: pricing.Estimate, known: prices.Prices, reason: str | None, re
 def held(session: Session, file: JobFile, job: TrainingJob, most: float, fallback: Sequence[str]) -> tuple[JobFile, list[str]]:
     """The job file with the timeout within which its job costs at most `most` dollars, and what to say about it.
 
-    `fallback`: regions beside the session's in which the job may come to run; the dearest counts. Raises UserError.
+    `fallback`: regions beside the session's in which the job may come to run; the dearest counts. Raises UserError, also where
+    only another region's prices are known.
     """
     body = vertex.custom_job(job)
     priced = []
     for region in (session.google.region, *fallback):
         known, reason = prices.best(session.in_region(region).google, _today())
+        if known.region != region:  # one region may be half as dear again as another
+            raise UserError(
+                f"--max-cost {most:g}: no prices of {region} are known ({reason}), and by those of {known.region} the limit "
+                f"might not hold; enable cloudbilling.googleapis.com, launch in {known.region}, or limit the job by --timeout"
+            )
         found = pricing.estimate(body, known)
         priced.append((found.hourly, _notes(found, known, reason, region)))
     hourly, notes = max(priced, key=lambda one: one[0])

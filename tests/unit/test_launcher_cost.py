@@ -178,7 +178,11 @@ def test_the_dearest_region_that_a_job_may_run_in_decides(monkeypatch: pytest.Mo
     job = resolve.training(OUTPUTS, file, RUN).job
     cheap = prices.listed()
     dear = dataclasses.replace(cheap, region="europe-west6", families={key: 2 * one for key, one in cheap.families.items()})
-    monkeypatch.setattr(prices, "best", lambda google, today: (dear if google.region == dear.region else cheap, None))
+
+    def best(google: Any, today: str) -> tuple[prices.Prices, None]:
+        return dear if google.region == dear.region else dataclasses.replace(cheap, region=google.region), None
+
+    monkeypatch.setattr(prices, "best", best)
     session = attach(OUTPUTS)
     alone, told = quote.held(session, file, job, 2.0, [])
     assert alone.places["scheduling", "timeout"] == "--max-cost"
@@ -189,6 +193,20 @@ def test_the_dearest_region_that_a_job_may_run_in_decides(monkeypatch: pytest.Mo
     assert any("europe-west6" in line for line in told)
     own = reading.parse("scheduling: {timeout: 700s}\n", "job.yaml")
     assert quote.held(session, own, resolve.training(OUTPUTS, own, RUN).job, 2.0, [])[0] == own
+
+
+@pytest.mark.parametrize(("own", "fallback"), [("europe-west4", []), ("us-central1", ["europe-west4"])])
+def test_another_region_s_prices_limit_nothing(own: str, fallback: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = reading.parse("workerPools: [{role: chief, machineType: n1-standard-4}]\n", "job.yaml")
+    outputs = OUTPUTS.model_copy(update={"region": own})
+    job = resolve.training(outputs, file, RUN).job
+    monkeypatch.setattr(prices, "best", lambda google, today: (prices.listed(), "The catalogue could not be read: x"))
+    with pytest.raises(UserError) as caught:
+        quote.held(attach(outputs), file, job, 2.0, fallback)
+    assert str(caught.value).startswith(
+        "--max-cost 2: no prices of europe-west4 are known (The catalogue could not be read: x), and by those of us-central1"
+    )
+    assert "enable cloudbilling.googleapis.com" in str(caught.value)
 
 
 def test_a_sum_becomes_a_timeout() -> None:
