@@ -54,8 +54,8 @@ def train(
       odcloud train --config job.yaml --workers 4 --strategy SPOT --max-cost 20
       odcloud train --config job.yaml --run object_detection_1500000000
 
-    Each value of the job is the flag's, else the environment's (ODCLOUD_ and the flag's name: ODCLOUD_WORKERS), else the job
-    file's, else the stack's, else the default; --explain shows which.
+    Each value of the job is the flag's, else the environment's (ODCLOUD_ and the flag's name: ODCLOUD_WORKERS; for labels there
+    is none), else the job file's, else the stack's, else the default; --explain shows which.
     """
     from launcher.launch import training
 

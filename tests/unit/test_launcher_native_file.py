@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
 from test_launcher_vertex import OUTPUTS, RUN
 
 from launcher import vertex
+from launcher.commands.options import job_options
+from launcher.commands.training import train
 from launcher.errors import UserError
 from launcher.jobfile import models, overrides, reading, resolve
 
@@ -218,6 +221,15 @@ def test_flag_then_environment_then_job_file_then_stack_then_default() -> None:
     assert [pool.count for pool in made.job.pools] == [1, 5, 1]
     assert "flag --timeout" in resolve.table(made.rows)
     assert json.loads(json.dumps(resolve.facts(made.rows)))[0] == {"name": "run", "value": RUN, "source": "--run, or the time"}
+
+
+def test_the_help_names_the_flag_that_no_variable_stands_for() -> None:
+    @job_options
+    def flags(**_: Any) -> None: ...
+
+    names = {option.name for option in click.command()(flags).params}
+    assert names - set(overrides._VALUES) == {"labels"}
+    assert "(ODCLOUD_ and the flag's name: ODCLOUD_WORKERS; for labels there is none)" in " ".join(str(train.help).split())
 
 
 def test_rows_name_the_old_form_s_lines() -> None:
