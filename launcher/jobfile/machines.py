@@ -122,7 +122,7 @@ def fitting(image: str, machine: Machine) -> str:
 
     For GPUs it is of the same TensorFlow, for a cluster cannot mix two.
     """
-    name = _prebuilt(image)
+    name = prebuilt(image)
     if not (machine.accelerator_type and name.startswith("tf-cpu.") and name in mapping()["prebuilt"]):
         return image
     if machine.accelerator_type.startswith("TPU"):
@@ -130,7 +130,7 @@ def fitting(image: str, machine: Machine) -> str:
     return image.replace("/tf-cpu.", "/tf-gpu.").partition("@")[0]  # a digest is that of the other image
 
 
-def _prebuilt(image: str) -> str:
+def prebuilt(image: str) -> str:
     """The name of one of Google's prebuilt images, without host and tag; "" of any other image."""
     name = re.fullmatch(r"[a-z]+-docker\.pkg\.dev/vertex-ai/training/([^:@]+)(?:[:@].*)?", image)
     return name[1] if name else ""
@@ -138,7 +138,7 @@ def _prebuilt(image: str) -> str:
 
 def outdated(image: str, today: date) -> str | None:
     """What to say of a prebuilt image that Google may have taken away by `today`; None of any other."""
-    dates = mapping()["prebuilt"].get(_prebuilt(image))
+    dates = mapping()["prebuilt"].get(prebuilt(image))
     if not dates or today <= dates["available"]:
         return None
     return (

@@ -41,8 +41,8 @@ def asked(given: Mapping[str, Any]) -> list[Asked]:
     if tier == "CUSTOM":
         return _one_by_one(given, own)
     pools = machines.mapping()["scaleTiers"][tier]
-    none = (field for role in pools if (field := f"{ROLES[role]}Count") in given)  # 0, where the tier has some
-    if field := next(iter((*own, *none)), None):
+    none = [f"{ROLES[role]}Count" for role in pools if f"{ROLES[role]}Count" in given]  # 0, where the tier has some
+    for field in (*own, *none):
         raise Contradiction(field, f"scaleTier {tier} sets the machines; write scaleTier: CUSTOM or remove {field}")
     return [Asked(role, kind, count, "scaleTier", "scaleTier") for role, (kind, count) in pools.items()]
 

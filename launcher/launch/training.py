@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import vertex
 from launcher.errors import UserError
-from launcher.job import EvaluationJob, TrainingJob
+from launcher.job import EvaluationJob, PythonPackage, TrainingJob
 from launcher.launch import runs
 from launcher.stack.lookup import Question
 from launcher.stack.session import Session, attach
@@ -61,6 +61,12 @@ def train(
         notes += rate
     for warning in file.warnings:
         say(f"warning: {warning}")
+    if image := without_cuda(resolved.job, session.outputs.package_uris):
+        say(
+            f"warning: the trainer brings a newer TensorFlow than the one whose CUDA is in {image}: most likely it finds no "
+            "GPU there, and trains on the CPUs. An image has both: odcloud image build --base-image "
+            "tensorflow/tensorflow:2.20.0-gpu, odcloud image push, and then --image"
+        )
     if max_cost is not None:
         from launcher.cost import quote
 
@@ -102,6 +108,19 @@ def train(
         if code != 1 or not regions or not _stockout(state):
             return code
         say(f"{region} had no machines for the job: trying {regions[0]}")
+
+
+def without_cuda(job: TrainingJob, trainer: Sequence[str]) -> str | None:
+    """The prebuilt image, if there is one, in which the stack's own packages (`trainer`) are to run on GPUs."""
+    from launcher.jobfile import machines
+
+    for pool in job.pools:
+        program, accelerator = pool.program or job.program, pool.machine.accelerator_type or ""
+        if not isinstance(program, PythonPackage) or not accelerator.startswith("NVIDIA"):
+            continue
+        if tuple(program.package_uris) == tuple(trainer) and machines.prebuilt(program.executor_image_uri):
+            return program.executor_image_uri
+    return None
 
 
 def _stockout(job: Mapping[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """Cloud Billing: the project's account, and a catalogue of Compute Engine's prices.
 
 The catalogue is no price list: it tells the project's dated table (`launcher/prices.yaml`, which is read as a file beside this
-package) in the form in which Google tells its own, so that what reads that form can be tried. Each price is of one region, and
-its `effectiveTime` is the table's date.
+package) in the form in which Google tells its own, so that what reads that form can be tried. The table is of one region, and
+its prices are told for every region, for nothing is charged here. Their `effectiveTime` is the table's date.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from localcloud import prices
 from localcloud.api import Call, invalid, method, not_found
+from localcloud.regions import REGIONS
 from localcloud.services.projects import check_project
 
 ACCOUNT = "billingAccounts/000000-000000-000000"
@@ -109,7 +110,7 @@ def catalogue() -> tuple[dict[str, Any], ...]:
                     "resourceGroup": group,
                     "usageType": "OnDemand",
                 },
-                "serviceRegions": [table["region"]],
+                "serviceRegions": sorted(REGIONS),
                 "serviceProviderName": "Google",
                 "pricingInfo": [
                     {

@@ -11,6 +11,7 @@ from launcher import vertex
 from launcher.errors import UserError
 from launcher.job import evaluation_name
 from launcher.jobfile import reading, resolve
+from launcher.launch import training
 
 RUN = "object_detection_1511000000"
 OUTPUTS = StackOutputs(
@@ -117,6 +118,22 @@ def test_the_stack_s_image_for_cpus_is_not_for_machines_with_accelerators(machin
     for said in (f"{text}executorImageUri: {stack}\n", text.replace("}", f", executorImageUri: '{stack}'}}")):
         got, row = chosen(said)
         assert got == stack and (row is None or row.source.startswith("job file"))
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("workerPools: [{role: chief, machineType: standard_gpu}]\n", "tf-gpu.2-17.py310:latest"),
+        ("workerPools: [{role: chief, machineType: standard_gpu}]\nimageUri: example.com/own\n", None),
+        ("workerPools: [{role: chief, machineType: standard_gpu}]\nexecutorImageUri: example.com/own\n", None),
+        ("workerPools: [{role: chief, machineType: standard_gpu}]\npackageUris: [gs://b/own-1.tar.gz]\n", None),
+        ("workerPools: [{role: chief, machineType: standard}]\n", None),
+    ],
+)
+def test_the_trainer_in_an_image_with_another_tensorflows_cuda_is_warned_about(text: str, image: str | None) -> None:
+    job = resolve.training(OUTPUTS, reading.parse(text, "job.yaml"), RUN).job
+    found = training.without_cuda(job, OUTPUTS.package_uris)
+    assert found == (image and f"us-docker.pkg.dev/vertex-ai/training/{image}")
 
 
 def test_an_evaluation_runs_on_one_machine() -> None:
