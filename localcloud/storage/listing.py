@@ -74,10 +74,29 @@ def _once(entries: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
             yield entry
 
 
+def leads_out(bucket: str, folder: str) -> bool:
+    """Whether a symbolic link is in the way to a folder of a bucket ("": the bucket's own)."""
+    end = len(folder)
+    while end > 0:
+        if os.path.islink(f"{bucket}/{folder[:end]}"):  # noqa: PTH114 — a Path for each would take longer than the look
+            return True
+        end = folder.rfind("/", 0, end)
+    return False
+
+
+def is_nameable(name: str) -> bool:
+    """Whether an object can have a name with what this file's or folder's is: one that is not UTF-8 JSON cannot even say."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\n" not in name and "\r" not in name
+
+
 def _walk(root: Path, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
     """(name, is a group) for each object under the prefix. A folder that is one group for the delimiter '/' is not read."""
     folder, _, _ = prefix.rpartition("/")
-    if any(part in ("", ".", "..") for part in folder.split("/") if folder):
+    if folder and (any(part in ("", ".", "..") for part in folder.split("/")) or leads_out(str(root), folder)):
         return iter(())
     base = f"{folder}/" if folder else ""
     return _files(str(root / folder), base, prefix, delimiter, after)
@@ -88,7 +107,9 @@ def _files(folder: str, base: str, prefix: str, delimiter: str, after: str) -> I
         with os.scandir(folder) as entries:
             # a folder's objects sort as its name with '/', which differs from its own place: "a.b" < "a/b"
             found = sorted(
-                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name, entry) for entry in _readable(entries)
+                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name, entry)
+                for entry in entries
+                if is_nameable(entry.name)
             )
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -106,16 +127,6 @@ def _files(folder: str, base: str, prefix: str, delimiter: str, after: str) -> I
                 yield full, True
         else:
             yield from _files(entry.path, full, prefix, delimiter, after)
-
-
-def _readable(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
-    """A file whose name is not UTF-8 cannot be named in JSON and is no object."""
-    for entry in entries:
-        try:
-            entry.name.encode()
-        except UnicodeEncodeError:
-            continue
-        yield entry
 
 
 def _grouped(entries: Iterator[tuple[str, bool]], prefix: str, delimiter: str, trailing: bool) -> Iterator[tuple[str, str]]:

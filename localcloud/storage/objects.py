@@ -7,6 +7,7 @@ microseconds, its checksums are computed when they are first asked for.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -16,13 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import Any, BinaryIO
 
 from localcloud.database import Database, register_schema
 from localcloud.storage.digests import Digests, digest_file
 from localcloud.storage.generations import Generations
-from localcloud.storage.listing import has_objects
+from localcloud.storage.listing import has_objects, is_nameable, leads_out
 from localcloud.storage.names import object_fault
 from localcloud.storage.stored import COLUMNS, SCHEMA, StoredObject, from_row, values_of
 
@@ -49,16 +50,6 @@ Check = Callable[["StoredObject | None"], None]
 
 def no_check(_: StoredObject | None) -> None:
     """For writes without preconditions."""
-
-
-def _leads_out(bucket: str, folder: str) -> bool:
-    """Whether a symbolic link is in the way to a folder of a bucket ("": the bucket's own)."""
-    end = len(folder)
-    while end > 0:
-        if os.path.islink(f"{bucket}/{folder[:end]}"):  # noqa: PTH114 — a Path for each would take longer than the look
-            return True
-        end = folder.rfind("/", 0, end)
-    return False
 
 
 class ObjectStore:
@@ -96,8 +87,8 @@ class ObjectStore:
             "SELECT * FROM objects WHERE bucket = ? AND name IN (SELECT value FROM json_each(?))", (bucket, json.dumps(names))
         )
         known = {row["name"]: from_row(row) for row in rows}
-        leads_out = cache(_leads_out)  # one look at each folder for all of its names
-        found = (self._adopt(bucket, name, digests=digests, known=known.get(name), leads_out=leads_out) for name in names)
+        looked_at_once = cache(leads_out)  # one look at each folder for all of its names
+        found = (self._adopt(bucket, name, digests=digests, known=known.get(name), leads_out=looked_at_once) for name in names)
         return [each for each in found if each is not None]
 
     def get_versions(self, bucket: str, names: Sequence[str], *, digests: bool = False) -> list[StoredObject]:
@@ -164,8 +155,8 @@ class ObjectStore:
             generation = max(now, (current.generation if current else self.noncurrent.last(bucket, name)) + 1)
             os.utime(content, ns=(generation * 1000, generation * 1000))
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir():
-                _remove_empty_folders(target)
+            while _is_folder(target) and not _remove_folder(target):
+                self.refuse_clash(bucket, name)
             if keep and current is not None:
                 self.noncurrent.keep(current, target)
             content.replace(target)
@@ -232,10 +223,10 @@ class ObjectStore:
         with self._lock:
             if not self.is_empty(bucket) or self.noncurrent.any(bucket):
                 return False
-            self.noncurrent.forget_bucket(bucket)
             folder = self.root / bucket
-            if folder.is_dir():
-                _remove_empty_folders(folder)
+            if _is_folder(folder) and not _remove_folder(folder):
+                return False
+            self.noncurrent.forget_bucket(bucket)
             self._db.execute("DELETE FROM objects WHERE bucket = ?", (bucket,))
         return True
 
@@ -252,14 +243,14 @@ class ObjectStore:
     def refuse_clash(self, bucket: str, name: str) -> None:
         """Raises NameRefused when the object would have to be a file where a folder is, or the other way round."""
         for folder in _folders(self.root / bucket, name):
-            if folder.is_symlink() or folder.is_file():
+            if os.path.lexists(folder) and not _is_folder(folder):
                 there = folder.relative_to(self.root / bucket)
                 raise NameRefused(
                     f"The object gs://{bucket}/{name} cannot be kept in the local cloud, where objects are files: "
                     f"gs://{bucket}/{there} is one already, so it cannot be a folder."
                 )
         path = self._path(bucket, name)
-        if path.is_dir() and has_objects(path):
+        if _is_folder(path) and has_objects(path):
             raise NameRefused(
                 f"The object gs://{bucket}/{name} cannot be kept in the local cloud, where objects are files: "
                 f"there are objects below gs://{bucket}/{name}/, so it is a folder already."
@@ -277,7 +268,7 @@ class ObjectStore:
         *,
         digests: bool = False,
         known: Any = _UNREAD,
-        leads_out: Callable[[str, str], bool] = _leads_out,
+        leads_out: Callable[[str, str], bool] = leads_out,
     ) -> StoredObject | None:
         """The object as its file and its row (`known`; read here unless it is given) have it."""
         path = f"{self._folder}/{bucket}/{name}"
@@ -333,7 +324,30 @@ def _folders(bucket: Path, name: str) -> Iterator[Path]:
         yield bucket
 
 
-def _remove_empty_folders(folder: Path) -> None:
-    """Removes a folder that holds nothing but folders. A file that appears meanwhile stops it (OSError)."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        Path(path).rmdir()
+def _is_folder(path: Path) -> bool:
+    """Whether there is a folder itself, not a link to one."""
+    try:
+        return S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _remove_folder(folder: Path) -> bool:
+    """Removes a folder without objects; False when one has appeared meanwhile.
+
+    What a job has left there that is no object goes with it: links, pipes, names that no object can have.
+    """
+    top = str(folder)
+    try:
+        for path, folders, files in os.walk(top, topdown=False):
+            nameable = is_nameable(path[len(top) :])
+            for name in (*folders, *files):  # a link to a folder is among the folders
+                each = Path(path, name)
+                if each.is_symlink() or (name in files and not (nameable and is_nameable(name) and each.is_file())):
+                    each.unlink(missing_ok=True)
+            Path(path).rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True

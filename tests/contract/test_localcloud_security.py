@@ -117,6 +117,10 @@ def test_a_symbolic_link_leads_nowhere(local_cloud: LocalCloud, bucket: str, tmp
         assert local_cloud.download(bucket, name).status_code == 404
         local_cloud.refusal(404, "storage.objects.delete", bucket=bucket, object=name)
     assert "items" not in local_cloud.call("storage.objects.list", bucket=bucket)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "secret").touch()
+    for asked in ({"prefix": "folder/", "delimiter": "/"}, {"prefix": "folder/", "maxResults": 1}, {"prefix": "folder/below/"}):
+        assert local_cloud.call("storage.objects.list", bucket=bucket, **asked) == {"kind": "storage#objects"}
     params = {"uploadType": "media", "name": "folder/new"}
     assert local_cloud.request("POST", f"/upload/storage/v1/b/{bucket}/o", params=params, data=b"x").status_code == 400
     local_cloud.upload(bucket, "file", b"mine")  # takes the link's place

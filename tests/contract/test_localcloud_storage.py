@@ -131,7 +131,12 @@ def test_bucket_with_objects_is_not_deleted(local_cloud: LocalCloud, bucket: str
     local_cloud.upload(bucket, "a/b", b"x")
     assert "not empty" in local_cloud.refusal(409, "storage.buckets.delete", bucket=bucket)
     local_cloud.call("storage.objects.delete", bucket=bucket, object="a/b")
-    (local_cloud.home / "buckets" / bucket / "empty" / "folder").mkdir(parents=True)
+    folder = local_cloud.home / "buckets" / bucket / "empty" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "a-link-of-a-job").symlink_to(local_cloud.home)
+    local_cloud.upload(bucket, "empty", b"x")  # takes the folder's place
+    local_cloud.call("storage.objects.delete", bucket=bucket, object="empty")
+    (local_cloud.home / "buckets" / bucket / "link").symlink_to("nowhere")
     local_cloud.call("storage.buckets.delete", bucket=bucket)
     assert not (local_cloud.home / "buckets" / bucket).exists()
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from localcloud.api import ApiError
 from localcloud.database import Database
 from localcloud.services.downloads import byte_range
+from localcloud.storage import objects
 from localcloud.storage.digests import Digests
 from localcloud.storage.listing import list_page
 from localcloud.storage.multipart import Multipart, MultipartError, boundary_of
 from localcloud.storage.names import bucket_fault, object_fault
-from localcloud.storage.objects import NameRefused, ObjectStore
+from localcloud.storage.objects import NameRefused, ObjectStore, no_check
 
 PARTS = st.text(alphabet="ab.-0é", min_size=1, max_size=3).filter(lambda part: part not in (".", ".."))
 NAMES = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
@@ -146,6 +147,56 @@ def test_clashes_and_links(store: ObjectStore, tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
     (tmp_path / "buckets" / "b" / "hollow" / "deep").mkdir(parents=True)
     put(store, "hollow", b"a file where an empty folder was")
+    os.mkfifo(tmp_path / "buckets" / "b" / "pipe")
+    with pytest.raises(NameRefused):
+        put(store, "pipe/x", b"4")
+    put(store, "link", b"a file where a link to an empty folder was")
+    assert (tmp_path / "outside").is_dir()
+
+
+def litter(folder: Path, outside: Path) -> None:
+    """What a job may leave that is no object: links, a pipe, names that no object can have."""
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "link").symlink_to(outside)
+    (folder / "broken").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    (folder / "two\nlines").touch()
+    (folder / os.fsdecode(b"\xff")).mkdir()
+    (folder / os.fsdecode(b"\xff") / "file").touch()
+
+
+def test_what_is_no_object_goes_with_its_folder(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").touch()
+    bucket = tmp_path / "buckets" / "b"
+    litter(bucket / "out", tmp_path / "outside")
+    assert list_page(bucket, limit=9).names == [] and store.is_empty("b")
+    put(store, "out", b"a file where the folder was")
+    assert not store.delete_bucket_folder("b")
+    assert store.delete("b", "out", no_check)
+    litter(bucket / "out", tmp_path / "outside")
+    assert store.delete_bucket_folder("b") and not bucket.exists()
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["kept"]
+
+
+def test_an_object_that_appears_while_its_folder_goes_stays(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "buckets" / "b" / "out"
+    folder.mkdir()
+    looked = objects.has_objects
+
+    def look_and_write(path: Path) -> bool:
+        found = looked(path)
+        (folder / "written").touch()
+        return found
+
+    monkeypatch.setattr(objects, "has_objects", look_and_write)
+    assert not store.delete_bucket_folder("b")
+    (folder / "written").unlink()
+    with pytest.raises(NameRefused, match="there are objects below"):
+        put(store, "out", b"x")
+    assert (folder / "written").exists()
 
 
 @pytest.mark.parametrize(
