@@ -41,7 +41,7 @@ class Cloud:
 
     @property
     def service_agent(self) -> str:
-        """The account of a job that names none: Vertex AI's own for custom code, which may use all of the project's buckets."""
+        """The account of a job that names none: Vertex AI's own service agent for custom code."""
         return f"service-{self.project_number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com"
 
     def now(self) -> datetime:

@@ -20,20 +20,37 @@ READ = ("storage.objects.get", "storage.objects.list")
 WRITE = ("storage.objects.create", "storage.objects.delete", "storage.objects.update")
 LOG = "logging.logEntries.create"
 PULL = "artifactregistry.repositories.downloadArtifacts"
+_PROJECT = ("resourcemanager.projects.get", "resourcemanager.projects.list")
+_OBJECT_ADMIN = (*READ, *WRITE, "storage.objects.getIamPolicy", "storage.objects.setIamPolicy")
+_SERVICE_AGENT = "roles/aiplatform.customCodeServiceAgent"  # which the account of a job that names none has in the project
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "roles/storage.objectViewer": frozenset(READ),
-    "roles/storage.objectUser": frozenset({*READ, *WRITE}),
-    "roles/storage.objectAdmin": frozenset({*READ, *WRITE, "storage.objects.getIamPolicy", "storage.objects.setIamPolicy"}),
+    "roles/storage.objectViewer": frozenset({*READ, *_PROJECT}),
+    "roles/storage.objectUser": frozenset({*READ, *WRITE, *_PROJECT}),
+    "roles/storage.objectAdmin": frozenset({*_OBJECT_ADMIN, *_PROJECT}),
     "roles/logging.logWriter": frozenset({LOG}),
-    "roles/artifactregistry.reader": frozenset({PULL, "artifactregistry.repositories.get"}),
+    "roles/artifactregistry.reader": frozenset({PULL, *(f"artifactregistry.repositories.{verb}" for verb in ("get", "list"))}),
+    # of its permissions those on what is offered here
+    _SERVICE_AGENT: frozenset(
+        {
+            *READ,
+            *WRITE,
+            *(f"storage.buckets.{verb}" for verb in ("create", "delete", "get", "list")),
+            *(f"aiplatform.customJobs.{verb}" for verb in ("cancel", "create", "delete", "get", "list")),
+            *(f"artifactregistry.repositories.{verb}" for verb in ("downloadArtifacts", "get", "list")),
+            *(f"iam.serviceAccounts.{verb}" for verb in ("get", "list")),
+            *_PROJECT,
+            LOG,
+        }
+    ),
 }
-# What the account of a job that names none may do everywhere in the project.
-_SERVICE_AGENT = frozenset().union(*ROLES.values())
 
 # The permissions that a method needs, each on the bucket, repository or project that a parameter names ("": the project).
 # Of any other method the permission has the method's own name, on the project.
 _METHODS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "storage.buckets.get": (("storage.buckets.get", "bucket"),),
+    "storage.buckets.insert": (("storage.buckets.create", ""),),
+    "storage.buckets.delete": (("storage.buckets.delete", "bucket"),),
     "storage.objects.get": (("storage.objects.get", "bucket"),),
     "storage.objects.list": (("storage.objects.list", "bucket"),),
     "storage.objects.insert": (("storage.objects.create", "bucket"),),
@@ -45,8 +62,11 @@ _METHODS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "storage.objects.move": (("storage.objects.create", "bucket"), ("storage.objects.delete", "bucket")),
     "storage.objects.compose": (("storage.objects.get", "destinationBucket"), ("storage.objects.create", "destinationBucket")),
     "logging.entries.write": ((LOG, ""),),
+    "cloudresourcemanager.projects.get": (("resourcemanager.projects.get", ""),),
+    "cloudresourcemanager.projects.list": (("resourcemanager.projects.list", ""),),
     "artifactregistry.projects.locations.repositories.get": (("artifactregistry.repositories.get", "name"),),
 }
+_TEST = ".testIamPermissions"  # which anybody may call: the answer is what the caller has
 
 
 @dataclass(frozen=True)
@@ -74,8 +94,8 @@ def repository(name: str) -> Resource:
 
 def allowed(cloud: Cloud, email: str, permission: str, on: Resource) -> bool:
     """Whether an account has a permission on a resource, by the resource's policy or the project's."""
-    if email == cloud.service_agent:
-        return permission in _SERVICE_AGENT
+    if email == cloud.service_agent and permission in ROLES[_SERVICE_AGENT]:
+        return True
     members = {f"serviceAccount:{email}", "allAuthenticatedUsers", "allUsers"}
     return any(
         permission in ROLES.get(binding["role"], ()) and "condition" not in binding and members & set(binding["members"])
@@ -88,7 +108,7 @@ def refusal(cloud: Cloud, email: str, permission: str, on: Resource) -> str | No
     """None when the account has the permission, else why not: the permission, and the binding that would give it."""
     if allowed(cloud, email, permission, on):
         return None
-    granting = " or ".join(role for role, given in ROLES.items() if permission in given)
+    granting = " or ".join(role for role, given in ROLES.items() if permission in given and role != _SERVICE_AGENT)
     mend = f"bind {granting}" if granting else "bind a role that has it (none that the local cloud knows does)"
     return (
         f"{email} does not have {permission} access to {on.name}. Permission '{permission}' denied on resource (or it may not"
@@ -98,6 +118,8 @@ def refusal(cloud: Cloud, email: str, permission: str, on: Resource) -> str | No
 
 def check_call(cloud: Cloud, email: str, method_id: str, params: Mapping[str, Any]) -> None:
     """Raises ApiError 403 unless the account may call the method with these parameters."""
+    if method_id.endswith(_TEST):
+        return
     parts = [part for part in method_id.split(".") if part not in ("projects", "locations")]
     for permission, parameter in _METHODS.get(method_id, ((".".join(parts), ""),)):
         if not parameter:
@@ -108,3 +130,13 @@ def check_call(cloud: Cloud, email: str, method_id: str, params: Mapping[str, An
             on = bucket(params[parameter])
         if reason := refusal(cloud, email, permission, on):
             raise ApiError(403, "PERMISSION_DENIED", reason)
+
+
+def told(cloud: Cloud, email: str, method_id: str, params: Mapping[str, Any], answer: Any) -> Any:
+    """The answer as the account may have it: of the permissions that it tests those that it has."""
+    if not method_id.endswith(_TEST):
+        return answer
+    on = bucket(params["bucket"]) if "bucket" in params else repository(params["resource"])
+    held = [permission for permission in answer["permissions"] if allowed(cloud, email, permission, on)]
+    rest = {key: value for key, value in answer.items() if key != "permissions"}
+    return {**rest, "permissions": held} if held else rest
