@@ -1,14 +1,14 @@
 """Google's list filter language: parsed to a tree, and the tree turned into an SQL condition.
 
 Grammar: AIP-160 and Cloud Logging's query language agree on the part that clients use: comparisons `field OP value` with
-= != < <= > >= and : (has), in Cloud Logging also =~ and !~, AND (also by mere adjacency), OR, NOT and `-`, parentheses.
-OR binds tighter than AND, as both say.
+= != < <= > >= and : (has), in Cloud Logging also =~, !~ and functions of one value, AND (also by mere adjacency), OR, NOT and
+`-`, parentheses. OR binds tighter than AND, as both say.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ SQL_OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">=
 
 _TOKEN = re.compile(
     r"""\s+|--[^\n]*
-    |(?P<paren>[()])
+    |(?P<paren>[(),])
     |(?P<op>!=|<=|>=|=~|!~|=|<|>|:)
     |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     |(?P<word>-?[^\s()"'=<>:!,]+(?:(?<=\.)"(?:[^"\\]|\\.)*"[^\s()"'=<>:!,]*)*)""",
@@ -72,9 +72,13 @@ Node = Comparison | Text | Not | And | Or
 Condition = tuple[str, list[Any]]
 
 
-def parse(text: str, operators: Collection[str] = OPERATORS) -> Node | None:
+Functions = Mapping[str, Callable[[str], Node]]
+"""What a function stands for, by its name, when it is called with a value."""
+
+
+def parse(text: str, operators: Collection[str] = OPERATORS, functions: Functions | None = None) -> Node | None:
     """The tree of a filter, None for an empty one. Raises FilterError."""
-    parser = _Parser(_tokens(text), text, operators)
+    parser = _Parser(_tokens(text), operators, functions or {})
     if parser.at_end():
         return None
     node = parser.conjunction()
@@ -130,8 +134,8 @@ def _unquote(text: str) -> str:
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token], text: str, operators: Collection[str]) -> None:
-        self.tokens, self.text, self.operators, self.position = tokens, text, operators, 0
+    def __init__(self, tokens: list[_Token], operators: Collection[str], functions: Functions) -> None:
+        self.tokens, self.operators, self.functions, self.position = tokens, operators, functions, 0
 
     def at_end(self) -> bool:
         return self.position >= len(self.tokens)
@@ -171,7 +175,7 @@ class _Parser:
         return self.term()
 
     def term(self) -> Node:
-        if self.at_end() or self.peek("AND", "OR", ")") or self.tokens[self.position].kind == "op":
+        if self.at_end() or self.peek("AND", "OR", ")", ",") or self.tokens[self.position].kind == "op":
             raise self.error("expected a comparison, found" if not self.at_end() else "expected a comparison")
         if self.peek("("):
             self.take()
@@ -181,6 +185,8 @@ class _Parser:
             self.take()
             return node
         token = self.take()
+        if self.is_called(token):
+            return self.call(token)
         if self.at_end() or self.tokens[self.position].kind != "op":
             return Text(_unquote(token.text))
         operator = self.take()
@@ -189,6 +195,24 @@ class _Parser:
         negative = token.kind == "word" and token.text.startswith("-")
         node = self.values(token.text[1:] if negative else token.text, operator.text)
         return Not(node) if negative else node
+
+    def is_called(self, token: _Token) -> bool:
+        """Whether a parenthesis follows a word directly: after a blank one begins a part of the filter."""
+        end = token.position + len(token.text)
+        return token.kind == "word" and self.peek("(") and self.tokens[self.position].position == end
+
+    def call(self, token: _Token) -> Node:
+        name = token.text.removeprefix("-")
+        self.take()
+        if name not in self.functions:
+            raise FilterError(f"the function {name!r} at position {token.position + 1} is not supported here")
+        if self.at_end() or self.tokens[self.position].kind not in ("word", "string"):
+            raise self.error(f"expected a value for {name}" + ("" if self.at_end() else ", found"))
+        node = self.functions[name](_unquote(self.take().text))
+        if not self.peek(")"):
+            raise self.error(f"expected ')' after the one value of {name}" + ("" if self.at_end() else ", found"))
+        self.take()
+        return Not(node) if token.text != name else node
 
     def values(self, field: str, operator: str) -> Node:
         if self.peek("("):  # field = (a OR b)

@@ -6,9 +6,11 @@ Source: the page "Logging query language" (cloud.google.com/logging/docs/view/lo
 from __future__ import annotations
 
 import re
+from urllib.parse import quote, unquote
 
 from localcloud import filters
 from localcloud.api import ApiError
+from localcloud.cloud import PROJECT
 from localcloud.moments import micros_of, rfc3339
 
 SEVERITIES = {
@@ -27,7 +29,7 @@ SEVERITIES = {
 def condition_of(text: str) -> filters.Condition:
     """The SQL condition of a Logging filter. Raises ApiError 400 naming the filter."""
     try:
-        tree = filters.parse(text, (*filters.OPERATORS, *_REGULAR))
+        tree = filters.parse(text, (*filters.OPERATORS, *_REGULAR), {"log_id": _log_id, "SEARCH": _search_words})
         return filters.to_sql(tree, _compare, _search) if tree else ("1", [])
     except (filters.FilterError, ValueError) as error:
         raise ApiError(400, "INVALID_ARGUMENT", f"Unparseable filter: {error}; filter = {text!r}.") from None
@@ -102,6 +104,19 @@ def _match(comparison: filters.Comparison) -> filters.Condition:
         raise ValueError(f"{comparison.value!r} is no regular expression: {error}") from None
     expression = _COLUMNS.get(field) or f"json_extract(entry, {_json_path(field)})"
     return f"{expression} {_REGULAR[comparison.operator]}REGEXP ?", [comparison.value]
+
+
+def _log_id(name: str) -> filters.Node:
+    """`log_id("a/b")`: the project's log of this name, whose slashes its `logName` has encoded."""
+    return filters.Comparison("logName", "=", f"projects/{PROJECT}/logs/{quote(unquote(name), safe='')}")
+
+
+def _search_words(query: str) -> filters.Node:
+    """`SEARCH("a `b c`")`: entries that hold every word, and what stands between backticks as it is. Raises ValueError."""
+    words = [phrase or word for phrase, word in re.findall(r"`([^`]+)`|([^\s`]+)", query)]
+    if not words:
+        raise ValueError(f"there is nothing to search for in {query!r}")
+    return filters.And(tuple(filters.Text(word) for word in words))
 
 
 def _search(value: str) -> filters.Condition:

@@ -34,6 +34,13 @@ from localcloud.logfilter import condition_of
         ("a=(1 OR 2)", Or((Comparison("a", "=", "1"), Comparison("a", "=", "2")))),
         ("a=-1", Comparison("a", "=", "-1")),
         ('"lost"', Text("lost")),
+        ("a=1 AND (b=2)", And((Comparison("a", "=", "1"), Comparison("b", "=", "2")))),
+        ("a=1 AND(b=2)", And((Comparison("a", "=", "1"), Comparison("b", "=", "2")))),
+        ("a=1 OR(b=2)", Or((Comparison("a", "=", "1"), Comparison("b", "=", "2")))),
+        ("NOT(a=1)", Not(Comparison("a", "=", "1"))),
+        ("-(a=1)", Not(Comparison("a", "=", "1"))),
+        ("lost (a=1)", And((Text("lost"), Comparison("a", "=", "1")))),
+        ("a=b,c", Comparison("a", "=", "b,c")),
     ],
 )
 def test_parsing(text: str, tree: filters.Node | None) -> None:
@@ -41,11 +48,31 @@ def test_parsing(text: str, tree: filters.Node | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a=", "=1", "(a=1", "a=1)", "a=1 AND", "OR a=1", 'a="x', "NOT", "a=~x", "a=(1 OR", "()", "a=1 " * 1000]
+    "text",
+    ["a=", "=1", "(a=1", "a=1)", "a=1 AND", "OR a=1", 'a="x', "NOT", "a=~x", "a=(1 OR", "()", "a=1 " * 1000, "a='1', b=2"],
 )
 def test_what_cannot_be_parsed_is_refused(text: str) -> None:
     with pytest.raises(filters.FilterError):
         parse(text)
+
+
+def test_functions_are_those_that_are_given() -> None:
+    functions = {"f": lambda value: Comparison("g", "=", value)}
+    called = Comparison("g", "=", "x y")
+    assert parse('f("x y")', functions=functions) == called
+    assert parse("-f('x y') OR f( x )", functions=functions) == Or((Not(called), Comparison("g", "=", "x")))
+    assert parse('NOT f("x y") a=1', functions=functions) == And((Not(called), Comparison("a", "=", "1")))
+    for text, said in (
+        ("h(1)", "the function 'h' at position 1"),
+        ("a=1 AND -h(1)", "the function 'h'"),
+        ("sample(insertId, 0.25)", "the function 'sample'"),
+        ("f()", "expected a value for f, found '\\)'"),
+        ("f(", "expected a value for f at the end"),
+        ("f(a, b)", "after the one value of f, found ','"),
+        ("f(a", "after the one value of f at the end"),
+    ):
+        with pytest.raises(filters.FilterError, match=said):
+            parse(text, functions=functions)
 
 
 ENTRIES: list[dict[str, Any]] = [
@@ -54,6 +81,7 @@ ENTRIES: list[dict[str, Any]] = [
         "textPayload": "boom",
         "severity": "ERROR",
         "timestamp": "2026-01-01T00:00:02.5Z",
+        "logName": "projects/odcloud-local/logs/a%2Fb",
         "resource": {"labels": {"job_id": "7"}},
     },
     {"jsonPayload": {"step": 10, "ok": True, "name": "it's"}, "timestamp": "2026-01-01T00:00:03+00:00", "insertId": "m"},
@@ -76,6 +104,14 @@ def cloud(tmp_path: Path) -> Cloud:
         ("severity>=ERROR", [1]),
         ("severity=info", [0]),
         ("NOT severity=INFO", [1, 2]),
+        ('log_id("a/b")', [1]),
+        ('log_id("a%2Fb")', [1]),
+        ('log_id("a")', []),
+        ('-log_id("a/b") AND severity>=INFO', [0]),
+        ('SEARCH("loss")', [0]),
+        ('SEARCH("1 loss")', [0]),
+        ('SEARCH("`1 loss`")', []),
+        ('NOT SEARCH("loss") AND NOT(log_id("a/b"))', [2]),
         ('textPayload="boom"', [1]),
         ("textPayload:LOSS", [0]),
         ("loss", [0]),
@@ -117,6 +153,10 @@ def test_matching(cloud: Cloud, text: str, found: list[int]) -> None:
         "a.b=~c",
         "textPayload=~'('",
         "severity=~E",
+        "sample(insertId, 0.25)",
+        'SEARCH(textPayload, "loss")',
+        'SEARCH("")',
+        'ip_in_net(a, "b")',
     ],
 )
 def test_wrong_filters_are_named(text: str) -> None:
