@@ -11,7 +11,9 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +31,8 @@ from localcloud.services.objects import store
 from localcloud.services.retention import bucket_settings, check_own_retention, has_versioning
 from localcloud.storage.digests import CHUNK, Digests, digest_file
 from localcloud.storage.multipart import Multipart, MultipartError, boundary_of
-from localcloud.storage.objects import NameRefused
+from localcloud.storage.objects import NameRefused, Note, no_note
+from localcloud.storage.stored import StoredObject
 
 register_schema(
     """
@@ -41,7 +44,7 @@ register_schema(
 )
 
 METADATA_LIMIT = 1 << 20
-_receiving: set[str] = set()  # sessions that a request is sending bytes of; only the event loop's thread reads and writes it
+_receiving: set[str] = set()  # sessions that a request is in `_alone` for; only the event loop's thread reads and writes it
 SESSION_SECONDS = 7 * 24 * 3600  # an upload session lives a week, as Google's does
 
 
@@ -131,7 +134,13 @@ def _append(file: Any, chunk: bytes, digests: Digests | None) -> None:
 
 
 def _finish(
-    call: Call, name: str, path: Path, digests: Digests, metadata: dict[str, Any], media_type: str | None
+    call: Call,
+    name: str,
+    path: Path,
+    digests: Digests,
+    metadata: dict[str, Any],
+    media_type: str | None,
+    note: Note = no_note,
 ) -> dict[str, Any]:
     """Checks what the client says of the content, then makes it the object. Returns the Object message."""
     headers = call.request.headers
@@ -155,7 +164,7 @@ def _finish(
     check = replaceable(call.cloud, settings, call.params)
     try:
         stored = store(call.cloud).commit(
-            call.params["bucket"], name, path, digests, fields, check, keep=has_versioning(settings)
+            call.params["bucket"], name, path, digests, fields, check, keep=has_versioning(settings), note=note
         )
     except NameRefused as error:
         raise invalid(str(error)) from error
@@ -198,37 +207,61 @@ def _open_session(call: Call, metadata: dict[str, Any]) -> Response:
 
 async def _continue(call: Call) -> dict[str, Any] | Response:
     upload_id = call.params["upload_id"]
-    row = await run_sync(
-        call.cloud.db.one, "SELECT * FROM uploads WHERE id = ? AND bucket = ?", (upload_id, call.params["bucket"])
-    )
-    if row is None:
-        raise ApiError(404, message=f"There is no upload session {upload_id}: begin the upload again.")
     path = _session_file(call.cloud, upload_id)
     if call.request.method == "DELETE":
-        await run_sync(_forget_session, call.cloud, upload_id)
+        await run_sync(_session, call)
+        with _alone(upload_id):
+            await run_sync(_forget_session, call.cloud, upload_id)
         return Response(status_code=499)
-    if row["done"] is not None:
-        done: dict[str, Any] = json.loads(row["done"])
+    if done := await run_sync(_done, call, path):
         return done
     first, total = _content_range(call.request.headers)
     received = path.stat().st_size if path.exists() else 0
-    if first is not None:
-        if first > received:
-            return _incomplete(received)  # says from where to go on
-        if upload_id in _receiving:
-            raise ApiError(503, message="Another request is still sending bytes of this upload.")
-        _receiving.add(upload_id)
-        try:
+    if (first is None and (total is None or received < total)) or (first is not None and first > received):
+        return _incomplete(received)  # says from where to go on
+    with _alone(upload_id):
+        if done := await run_sync(_done, call, path):  # by another request, meanwhile
+            return done
+        if first is not None:
             received = await _receive_part(call, path, first)
-        finally:
-            _receiving.discard(upload_id)
-        if "content-range" not in call.request.headers:
-            total = received
-    if total is None or received < total:
-        return _incomplete(received)
-    if received > total:
-        raise invalid(f"The upload has {received} bytes, but {total} were announced.")
-    return await run_sync(_complete, call, row, path)
+            if "content-range" not in call.request.headers:
+                total = received
+        if total is None or received < total:
+            return _incomplete(received)
+        if received > total:
+            raise invalid(f"The upload has {received} bytes, but {total} were announced.")
+        return await run_sync(_complete, call, path)
+
+
+@contextmanager
+def _alone(upload_id: str) -> Iterator[None]:
+    """Raises ApiError 503 while another request is in here for the same upload."""
+    if upload_id in _receiving:
+        raise ApiError(503, message="Another request is still sending bytes of this upload, or completing it.")
+    _receiving.add(upload_id)
+    try:
+        yield
+    finally:
+        _receiving.discard(upload_id)
+
+
+def _session(call: Call) -> Any:
+    """The session's row. Raises ApiError 404."""
+    upload_id = call.params["upload_id"]
+    row = call.cloud.db.one("SELECT * FROM uploads WHERE id = ? AND bucket = ?", (upload_id, call.params["bucket"]))
+    if row is None:
+        raise ApiError(404, message=f"There is no upload session {upload_id}: begin the upload again.")
+    return row
+
+
+def _done(call: Call, path: Path) -> dict[str, Any] | None:
+    """The Object message of an upload that is complete: what was noted of it counts once the bytes have become the object."""
+    row = _session(call)
+    if row["done"] is None or path.exists():
+        return None
+    stored = StoredObject(**json.loads(row["done"]))
+    store(call.cloud).complete(stored)
+    return resource(call.cloud, stored, bucket_settings(call.cloud, stored.bucket))
 
 
 async def _receive_part(call: Call, path: Path, first: int) -> int:
@@ -243,20 +276,22 @@ async def _receive_part(call: Call, path: Path, first: int) -> int:
         return file.tell()
 
 
-def _complete(call: Call, row: Any, path: Path) -> dict[str, Any]:
+def _complete(call: Call, path: Path) -> dict[str, Any]:
+    row = _session(call)
     call.params.update(json.loads(row["params"]))
     metadata = json.loads(row["metadata"])
     with path.open("rb") as file:
         digests = digest_file(file)
+
+    def note(stored: StoredObject) -> None:
+        """For a client that missed the answer and asks again, of this server or of the next one."""
+        call.cloud.db.execute("UPDATE uploads SET done = ? WHERE id = ?", (json.dumps(asdict(stored)), row["id"]))
+
     try:
-        with call.cloud.db.lock:  # no transaction: what is overwritten must be noted before it goes
-            body = _finish(call, metadata["name"], path, digests, metadata, None)
-            # a client that missed the answer asks again
-            call.cloud.db.execute("UPDATE uploads SET done = ? WHERE id = ?", (json.dumps(body), row["id"]))
+        return _finish(call, metadata["name"], path, digests, metadata, None, note)
     except ApiError:
         _forget_session(call.cloud, row["id"])
         raise
-    return body
 
 
 def _incomplete(received: int) -> Response:

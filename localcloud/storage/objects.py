@@ -52,6 +52,13 @@ def no_check(_: StoredObject | None) -> None:
     """For writes without preconditions."""
 
 
+Note = Callable[[StoredObject], None]
+
+
+def no_note(_: StoredObject) -> None:
+    """For writes that nobody asks about after a kill."""
+
+
 class ObjectStore:
     """All objects of all buckets. Thread-safe. A `check` sees the object as it is at the write and refuses by raising.
 
@@ -143,8 +150,12 @@ class ObjectStore:
         check: Check = no_check,
         *,
         keep: bool = False,
+        note: Note = no_note,
     ) -> StoredObject:
-        """Makes the temporary file `content` the object, in one step. Raises NameRefused, what `check` raises, or OSError."""
+        """Makes the temporary file `content` the object, in one step. Raises NameRefused, what `check` raises, or OSError.
+
+        `note` hears what the object will be right before: if the server is killed then, it is so if `content` is gone.
+        """
         self.refuse_name(bucket, name)
         with self._lock:
             self.refuse_clash(bucket, name)
@@ -154,18 +165,26 @@ class ObjectStore:
             now = time.time_ns() // 1000
             generation = max(now, (current.generation if current else self.noncurrent.last(bucket, name)) + 1)
             os.utime(content, ns=(generation * 1000, generation * 1000))
+            stat = content.stat()
+            stored = StoredObject(
+                bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, now, now, digests.md5, digests.crc32c, metadata
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             while _is_folder(target) and not _remove_folder(target):
                 self.refuse_clash(bucket, name)
             if keep and current is not None:
                 self.noncurrent.keep(current, target)
+            note(stored)
             content.replace(target)
-            stat = target.stat()
-            stored = StoredObject(
-                bucket, name, generation, 1, stat.st_size, stat.st_mtime_ns, now, now, digests.md5, digests.crc32c, metadata
-            )
             self._write_row(stored)
         return stored
+
+    def complete(self, noted: StoredObject) -> None:
+        """Keeps what is known of an object, where the server was killed after its file's last step and before the row's."""
+        with self._lock:
+            now = self._adopt(noted.bucket, noted.name)
+            if now is not None and (now.generation, now.metageneration, now.metadata) == (noted.generation, 1, {}):
+                self._write_row(noted)
 
     def update(
         self,
