@@ -55,16 +55,29 @@ def set_policy(cloud: Cloud, resource: str, policy: dict[str, Any]) -> dict[str,
             raise invalid("A policy with conditions must have version 3.")
         stored = {key: value for key, value in policy.items() if key in ("bindings", "auditConfigs")}
         stored["version"] = 3 if conditional else 1
-        stored["etag"] = base64.b64encode(secrets.token_bytes(9)).decode()
         if "bindings" in stored:
             stored["bindings"] = bindings
-        cloud.db.execute("INSERT OR REPLACE INTO policies VALUES (?, ?)", (resource, json.dumps(stored)))
-    return stored
+        return _write(cloud, resource, stored)
 
 
 def delete_policy(cloud: Cloud, resource: str) -> None:
     """Forgets the policy of a resource that is deleted."""
     cloud.db.execute("DELETE FROM policies WHERE resource = ?", (resource,))
+
+
+def delete_account(cloud: Cloud, email: str, unique_id: str) -> None:
+    """Makes a deleted service account a member that is nobody in every policy: another one with its address is not it."""
+    member = json.dumps(f"serviceAccount:{email}")
+    deleted = json.dumps(f"deleted:serviceAccount:{email}?uid={unique_id}")
+    for row in cloud.db.query("SELECT * FROM policies WHERE instr(policy, ?)", (member,)):
+        _write(cloud, row["resource"], json.loads(row["policy"].replace(member, deleted)))
+
+
+def _write(cloud: Cloud, resource: str, policy: dict[str, Any]) -> dict[str, Any]:
+    """Keeps a policy under a new etag."""
+    policy = {**policy, "etag": base64.b64encode(secrets.token_bytes(9)).decode()}
+    cloud.db.execute("INSERT OR REPLACE INTO policies VALUES (?, ?)", (resource, json.dumps(policy)))
+    return policy
 
 
 def _check_binding(cloud: Cloud, binding: dict[str, Any], known: set[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from localcloud.api import ApiError, Call, invalid, method, not_found
 from localcloud.cloud import Cloud
 from localcloud.database import register_schema
-from localcloud.policies import delete_policy, get_policy, set_policy
+from localcloud.policies import delete_account, delete_policy, get_policy, set_policy
 from localcloud.services.projects import check_project
 
 register_schema(
@@ -85,6 +85,7 @@ def update(call: Call) -> dict[str, Any]:
 def delete(call: Call) -> dict[str, Any]:
     email = _email(call, call.params["name"])
     with call.cloud.db.transaction():
+        delete_account(call.cloud, email, _row(call.cloud, email)["unique_id"])
         call.cloud.db.execute("DELETE FROM service_accounts WHERE email = ?", (email,))
         delete_policy(call.cloud, _resource(call.cloud, email))
     return {}

@@ -47,6 +47,29 @@ def test_service_account_lifecycle(local_cloud: LocalCloud) -> None:
     assert "6 to 30" in local_cloud.refusal(400, "iam.projects.serviceAccounts.create", bad, name=PROJECT)
 
 
+def test_an_account_made_again_does_not_have_the_bindings_of_the_one_deleted(local_cloud: LocalCloud, bucket: str) -> None:
+    account = local_cloud.call("iam.projects.serviceAccounts.create", {"accountId": "made-again"}, name=PROJECT)
+    member = f"serviceAccount:{account['email']}"
+    bindings = [
+        {"role": "roles/storage.objectUser", "members": [member, "user:a@example.org"]},
+        {"role": "roles/storage.objectViewer", "members": [f"serviceAccount:not-{account['email']}", "allUsers"]},
+    ]
+    local_cloud.call("iam.projects.serviceAccounts.create", {"accountId": "not-made-again"}, name=PROJECT)
+    written = local_cloud.call("storage.buckets.setIamPolicy", {"bindings": bindings}, bucket=bucket)
+    local_cloud.call("iam.projects.serviceAccounts.delete", name=account["name"])
+    local_cloud.call("iam.projects.serviceAccounts.create", {"accountId": "made-again"}, name=PROJECT)
+    found = local_cloud.call("storage.buckets.getIamPolicy", bucket=bucket)
+    deleted = f"deleted:{member}?uid={account['uniqueId']}"
+    assert found["bindings"] == [{**bindings[0], "members": [deleted, "user:a@example.org"]}, bindings[1]]
+    stale = {"bindings": bindings, "etag": written["etag"]}
+    assert "concurrent policy changes" in local_cloud.refusal(409, "storage.buckets.setIamPolicy", stale, bucket=bucket)
+    # as a client that adds a member writes it back, and as one that removes it
+    both = [{**bindings[0], "members": [deleted, member]}]
+    for changed in (both, [{**bindings[0], "members": [member]}]):
+        written = local_cloud.call("storage.buckets.setIamPolicy", {"bindings": changed}, bucket=bucket)
+        assert written["bindings"] == changed
+
+
 def test_project(local_cloud: LocalCloud) -> None:
     found = local_cloud.call("cloudresourcemanager.projects.get", projectId="odcloud-local")
     assert (found["projectNumber"], found["lifecycleState"]) == (NUMBER, "ACTIVE")

@@ -12,7 +12,7 @@ from localcloud import permissions
 from localcloud.api import ApiError
 from localcloud.cloud import Cloud, open_cloud
 from localcloud.home import Home
-from localcloud.policies import set_policy
+from localcloud.policies import delete_account, set_policy
 from localcloud.server import load_services
 
 EMAIL = "trainer@odcloud-local.iam.gserviceaccount.com"
@@ -84,6 +84,14 @@ def test_its_role_can_be_bound_and_is_not_advised(cloud: Cloud) -> None:
     bind(cloud, permissions.bucket("b").key, "roles/aiplatform.customCodeServiceAgent")
     assert may(cloud, EMAIL, "storage.buckets.get", bucket="b")
     assert not may(cloud, EMAIL, "storage.buckets.get", bucket="another")
+
+
+def test_a_deleted_account_has_nothing(cloud: Cloud) -> None:
+    on = permissions.bucket("b")
+    bind(cloud, on.key, "roles/storage.objectViewer")
+    assert permissions.allowed(cloud, EMAIL, "storage.objects.get", on)
+    delete_account(cloud, EMAIL, "1")
+    assert not permissions.allowed(cloud, EMAIL, "storage.objects.get", on)
 
 
 def test_permissions_that_are_tested_are_those_that_the_caller_has(cloud: Cloud) -> None:
