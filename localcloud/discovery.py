@@ -36,7 +36,11 @@ DOCUMENTS = (
     # none of their methods is offered, which a client hears by the method's name
     "iamcredentials.v1",
     "sts.v1",
+    "cloudbuild.v1",
 )
+# Nor is any of Compute Engine's, or of the v1beta1 of Vertex AI and Service Usage. To read their documents would take longer
+# than all of these, so a client hears the path.
+UNREAD = re.compile(r"(compute|v1beta1)/")
 
 
 @cache

@@ -28,7 +28,7 @@ from localcloud.cloud import Cloud
 from localcloud.connection import hang_up
 from localcloud.dashboard.app import SIGN_IN, Dashboard
 from localcloud.dashboard.client import Client
-from localcloud.discovery import DOCUMENTS, Method, Router
+from localcloud.discovery import DOCUMENTS, UNREAD, Method, Router
 from localcloud.home import HOST
 from localcloud.jobs import identity, metadata
 from localcloud.services.objects import read_public_path
@@ -154,6 +154,8 @@ class Endpoint:
             answered = await run_sync(read_public_path, self._cloud, request, path)
             if answered is not None:
                 return answered
+        if found is None and UNREAD.match(raw_path):
+            raise ApiError(501, message=f"{request.method} /{raw_path} is not offered by the local cloud.")
         if found is None or (upload and "mediaUpload" not in found.description):
             raise ApiError(404, message=f"The requested URL {request.method} /{raw_path} was not found on this server.")
         handler = handler_of(found)

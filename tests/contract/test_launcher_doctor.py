@@ -246,6 +246,8 @@ def test_quotas(case: Callable[..., Case], job: dict[str, Any], limit: str, stat
     ]
     found = quota.quotas(case({QUOTAS: (200, {"metrics": metrics})}, job))
     assert (found.state, said in found.text) == (state, True), found
+    unoffered = quota.quotas(case({QUOTAS: refusal(501, "not offered by the local cloud")}, job))
+    assert (unoffered.state, unoffered.text) == ("skipped", "the service tells no quotas")
 
 
 def test_regions_with_an_accelerator(case: Callable[..., Case]) -> None:

@@ -66,6 +66,13 @@ def test_what_is_not_offered_is_named(local_cloud: LocalCloud) -> None:
     message = local_cloud.refusal(501, "storage.projects.hmacKeys.list", projectId="odcloud-local")
     assert message.startswith("storage.projects.hmacKeys.list is not offered")
     assert local_cloud.request("GET", "/v1/nothing/of/this").status_code == 404
+    for verb, path, named in (
+        ("GET", "compute/v1/projects/p/zones", "GET /compute/v1/projects/p/zones"),
+        ("POST", "v1beta1/projects/p/locations/l/customJobs", "POST /v1beta1/projects/p/locations/l/customJobs"),
+        ("GET", "v1/projects/p/builds", "cloudbuild.projects.builds.list"),
+        ("POST", "v1/projects/p/locations/global/builds", "cloudbuild.projects.locations.builds.create"),
+    ):
+        assert error_message(local_cloud.request(verb, f"/{path}"), 501) == f"{named} is not offered by the local cloud."
 
 
 def test_unknown_and_wrong_fields_are_refused_in_googles_words(local_cloud: LocalCloud) -> None:
