@@ -16,6 +16,7 @@ from localcloud.cloud import Cloud, rfc3339
 from localcloud.database import register_schema
 from localcloud.policies import delete_policy, get_policy, set_policy
 from localcloud.regions import BUCKET_DUAL_REGIONS, BUCKET_MULTI_REGIONS, BUCKET_REGIONS
+from localcloud.services.bucket_validation import violations
 from localcloud.services.object_messages import merge, not_modified, refuse_unoffered, storage_class
 from localcloud.services.objects import store
 from localcloud.services.projects import check_project
@@ -238,6 +239,8 @@ def _completed(cloud: Cloud, old: Mapping[str, Any], settings: dict[str, Any]) -
     if settings["location"] not in BUCKET_REGIONS | BUCKET_DUAL_REGIONS | BUCKET_MULTI_REGIONS:
         raise invalid(f"The specified location constraint is not valid: {settings['location']}.", field_path="location")
     settings["storageClass"] = storage_class(settings.get("storageClass", "STANDARD"))
+    for field, message in violations(settings):
+        raise invalid(message, field_path=field)
     iam = settings.setdefault("iamConfiguration", {})
     iam.setdefault("publicAccessPrevention", "inherited")
     uniform = iam.get("uniformBucketLevelAccess", iam.get("bucketPolicyOnly", {}))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from localcloud.api import ApiError
+from localcloud.jobs import machines
 
 MAX_POOLS = 4
 MAX_PACKAGES = 100
@@ -77,12 +78,17 @@ def _pool(where: str, pool: Mapping[str, Any], *, primary: bool) -> Iterator[Vio
         )
     machine = pool.get("machineSpec", {})
     machine_type = machine.get("machineType", "")
+    accelerator = machine.get("acceleratorType", "ACCELERATOR_TYPE_UNSPECIFIED")
     if not machine_type:
         yield f"{where}.machine_spec.machine_type", "Machine type is required."
-    elif not _MACHINE_TYPE.fullmatch(machine_type):
+    elif not _MACHINE_TYPE.fullmatch(machine_type) or not machines.exists(machine_type):
         yield f"{where}.machine_spec.machine_type", f"Machine type {machine_type!r} is not supported."
-    accelerator = machine.get("acceleratorType", "ACCELERATOR_TYPE_UNSPECIFIED") != "ACCELERATOR_TYPE_UNSPECIFIED"
-    if accelerator != bool(machine.get("acceleratorCount", 0)):
+    elif not machines.can_have(machine_type, accelerator):
+        yield (
+            f"{where}.machine_spec.accelerator_type",
+            f"Accelerator type {accelerator!r} is not supported for machine type {machine_type!r}.",
+        )
+    if (accelerator != "ACCELERATOR_TYPE_UNSPECIFIED") != bool(machine.get("acceleratorCount", 0)):
         yield (
             f"{where}.machine_spec.accelerator_count",
             "Accelerator type and a positive accelerator count must be set together.",
@@ -133,14 +139,17 @@ def _env(where: str, program: Mapping[str, Any]) -> Iterator[Violation]:
 def _labels(labels: Mapping[str, str]) -> Iterator[Violation]:
     if len(labels) > 64:
         yield "labels", f"There can be at most 64 labels, but there are {len(labels)}."
+    for message in label_faults(labels):
+        yield "labels", message
+
+
+def label_faults(labels: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with labels, as all of Google's services have them."""
     for key, value in labels.items():
-        if not _LABEL_KEY.fullmatch(key):
-            yield (
-                "labels",
-                f"Label key {key!r} must start with a lowercase letter and hold only lowercase letters, digits, _ and -.",
-            )
+        if not _LABEL_KEY.fullmatch(key) or key != key.lower():
+            yield f"Label key {key!r} must start with a lowercase letter and hold only lowercase letters, digits, _ and -."
         if not _LABEL_VALUE.fullmatch(value) or value != value.lower():
-            yield "labels", f"Label value {value!r} of {key!r} may hold only lowercase letters, digits, _ and -, at most 63."
+            yield f"Label value {value!r} of {key!r} may hold only lowercase letters, digits, _ and -, at most 63."
 
 
 def _count(pool: Mapping[str, Any]) -> int:

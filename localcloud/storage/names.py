@@ -23,6 +23,8 @@ def bucket_fault(name: str) -> str | None:
         return "only lowercase letters, digits, '-', '_' and '.' are allowed, with a letter or a digit at both ends"
     if ".." in name:
         return "two dots stand side by side"
+    if re.fullmatch(r"\d+(\.\d+){3}", name):
+        return "it looks like an IP address"
     if name.startswith("goog") or "google" in name:
         return "it begins with 'goog' or contains 'google'"
     return None

@@ -29,6 +29,11 @@ INPUT = {
         ({"region": "europe-nowhere1"}, "job.training_input.region"),
         ({"masterType": None}, "job.training_input.master_type"),
         ({"masterType": "huge"}, "job.training_input.master_type"),
+        ({"masterType": "n1-standard-3"}, "job.training_input.master_type"),
+        (
+            {"masterConfig": {"acceleratorConfig": {"type": "NVIDIA_TESLA_A100", "count": "1"}}},
+            "job.training_input.master_config.accelerator_config",
+        ),
         ({"workerCount": "2"}, "job.training_input.worker_type"),
         ({"workerCount": "2", "workerType": "tiny"}, "job.training_input.worker_type"),
         ({"workerCount": "-1"}, "job.training_input.worker_count"),

@@ -68,6 +68,56 @@ def test_bucket_patch_merges_and_null_removes(local_cloud: LocalCloud, bucket: s
     assert updated["labels"] == {"only": "this"} and updated["location"] == "US"
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"labels": {"Big": "x"}}, "Label key 'Big'"),
+        ({"labels": {"aB": "x"}}, "Label key 'aB'"),
+        ({"labels": {"1a": "x"}}, "Label key '1a'"),
+        ({"labels": {"a" * 64: "x"}}, "Label key 'aaa"),
+        ({"labels": {"a": "X"}}, "Label value 'X' of 'a'"),
+        ({"softDeletePolicy": {"retentionDurationSeconds": "3600"}}, "but is 3600"),
+        ({"softDeletePolicy": {"retentionDurationSeconds": "7776001"}}, "but is 7776001"),
+        ({"lifecycle": {"rule": [{"action": {"type": "Shrink"}, "condition": {"age": 1}}]}}, "'Shrink'"),
+        ({"lifecycle": {"rule": [{"condition": {"age": 1}}]}}, "None"),
+        ({"lifecycle": {"rule": [{"action": {"type": "SetStorageClass"}, "condition": {"age": 1}}]}}, "storage class"),
+        (
+            {"lifecycle": {"rule": [{"action": {"type": "SetStorageClass", "storageClass": "ICE"}, "condition": {"age": 1}}]}},
+            "storage class: ICE",
+        ),
+        ({"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": -1}}]}}, "negative, but is -1"),
+        (
+            {"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"numNewerVersions": -2}}]}},
+            "negative, but is -2",
+        ),
+    ],
+)
+def test_settings_that_no_bucket_can_have(local_cloud: LocalCloud, bucket: str, settings: dict[str, Any], said: str) -> None:
+    absent = {"name": "not-made", **settings}
+    assert said in local_cloud.refusal(400, "storage.buckets.insert", absent, project=PROJECT)
+    for verb in ("patch", "update"):
+        assert said in local_cloud.refusal(400, f"storage.buckets.{verb}", settings, bucket=bucket)
+    local_cloud.refusal(404, "storage.buckets.get", bucket="not-made")
+    assert local_cloud.call("storage.buckets.get", bucket=bucket)["metageneration"] == "1"
+
+
+def test_settings_that_a_bucket_can_have(local_cloud: LocalCloud, bucket: str) -> None:
+    cold = {"type": "SetStorageClass", "storageClass": "COLDLINE"}
+    settings = {
+        "labels": {"a" * 63: "", "größe": "1-a_b", "b": "x" * 63},
+        "softDeletePolicy": {"retentionDurationSeconds": "7776000"},
+        "lifecycle": {
+            "rule": [
+                {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 0}},
+                {"action": cold, "condition": {"daysSinceNoncurrentTime": 0}},
+            ]
+        },
+    }
+    found = local_cloud.call("storage.buckets.patch", settings, bucket=bucket)
+    assert (found["labels"], found["lifecycle"]) == (settings["labels"], settings["lifecycle"])
+    local_cloud.call("storage.buckets.patch", {"labels": {"b": "y"}}, bucket=bucket)
+
+
 def test_bucket_names_and_duplicates(local_cloud: LocalCloud, bucket: str) -> None:
     assert "already own it" in local_cloud.refusal(409, "storage.buckets.insert", {"name": bucket}, project=PROJECT)
     for name in ("ab", "Upper", "a_b-", "..", "goog-x", "a/b"):

@@ -208,6 +208,13 @@ POOLS = "jobSpec.workerPoolSpecs"
         (f"{POOLS}.2.replicaCount", "0", "job_spec.worker_pool_specs[2].replica_count"),
         (f"{POOLS}.2.machineSpec", None, "job_spec.worker_pool_specs[2].machine_spec.machine_type"),
         (f"{POOLS}.2.machineSpec.machineType", "standard_gpu", "job_spec.worker_pool_specs[2].machine_spec.machine_type"),
+        (f"{POOLS}.2.machineSpec.machineType", "n1-standard-3", "job_spec.worker_pool_specs[2].machine_spec.machine_type"),
+        (f"{POOLS}.0.machineSpec.machineType", "n2-standard-8", "job_spec.worker_pool_specs[0].machine_spec.accelerator_type"),
+        (
+            f"{POOLS}.0.machineSpec.acceleratorType",
+            "NVIDIA_L4",
+            "job_spec.worker_pool_specs[0].machine_spec.accelerator_type",
+        ),
         (f"{POOLS}.0.machineSpec.acceleratorCount", None, "job_spec.worker_pool_specs[0].machine_spec.accelerator_count"),
         (f"{POOLS}.0.pythonPackageSpec", None, "job_spec.worker_pool_specs[0]"),
         (
@@ -227,6 +234,7 @@ POOLS = "jobSpec.workerPoolSpecs"
         ("jobSpec.baseOutputDirectory.outputUriPrefix", "/tmp", "job_spec.base_output_directory.output_uri_prefix"),
         ("labels", {"Big": "x"}, "labels"),
         ("labels", {"small": "X"}, "labels"),
+        ("labels", {"smallThenBig": "x"}, "labels"),
     ],
 )
 def test_wrong_jobs_are_refused_by_field(server: Server, path: str, value: Any, field: str) -> None:

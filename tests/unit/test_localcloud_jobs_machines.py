@@ -32,6 +32,9 @@ from localcloud.server import load_services
         ("a2-ultragpu-2g", 24, 340),
         ("a3-highgpu-8g", 208, 1872),
         ("c3-standard-4-lssd", 4, 16),
+        ("a3-ultragpu-8g", 224, 2952),
+        ("n1-standard-3", None, None),
+        ("a2-highgpu-3g", None, None),
         ("cloud-tpu", None, None),
         ("m1-ultramem-40", None, None),
         ("", None, None),
@@ -40,6 +43,58 @@ from localcloud.server import load_services
 def test_machine_types(machine_type: str, cpus: int | None, gib: float | None) -> None:
     size = machines.size_of(machine_type)
     assert (size.cpus, size.memory) == (cpus, None if gib is None else pytest.approx(gib * 2**30, abs=1))
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "there"),
+    [
+        ("n1-standard-1", True),
+        ("n1-highmem-1", False),
+        ("n1-standard-3", False),
+        ("n1-standard", False),
+        ("e2-highmem-32", False),
+        ("n2d-standard-224", True),
+        ("n1-megamem-96", False),
+        ("c3-standard-4-lssd", True),
+        ("g2-standard-12", True),
+        ("g2-standard-64", False),
+        ("a2-megagpu-16g", True),
+        ("a2-megagpu-8g", False),
+        ("a2-highgpu-8", False),
+        ("a3-ultragpu-8g", True),
+        ("a4-highgpu-8g", True),
+        ("m1-ultramem-40", True),  # of families whose sizes are not known
+        ("g4-standard-48", True),
+        ("cloud-tpu", True),
+    ],
+)
+def test_types_of_sizes_that_do_not_exist(machine_type: str, there: bool) -> None:
+    assert machines.exists(machine_type) == there
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "accelerator", "fits"),
+    [
+        ("n1-standard-8", "NVIDIA_TESLA_T4", True),
+        ("n1-highmem-8", "NVIDIA_TESLA_K80", True),
+        ("n1-standard-8", "NVIDIA_TESLA_A100", False),
+        ("n2-standard-8", "NVIDIA_TESLA_T4", False),
+        ("g2-standard-12", "NVIDIA_L4", True),
+        ("g2-standard-12", "NVIDIA_TESLA_T4", False),
+        ("a2-highgpu-1g", "NVIDIA_TESLA_A100", True),
+        ("a2-ultragpu-1g", "NVIDIA_TESLA_A100", False),
+        ("a2-ultragpu-1g", "NVIDIA_A100_80GB", True),
+        ("a3-highgpu-8g", "NVIDIA_H100_80GB", True),
+        ("a3-megagpu-8g", "NVIDIA_H100_MEGA_80GB", True),
+        ("a3-ultragpu-8g", "NVIDIA_H200_141GB", True),
+        ("a4-highgpu-8g", "NVIDIA_B200", True),
+        ("m1-ultramem-40", "NVIDIA_TESLA_T4", False),
+        ("n1-standard-8", "ACCELERATOR_TYPE_UNSPECIFIED", True),
+        ("cloud-tpu", "TPU_V3", True),
+    ],
+)
+def test_accelerators_that_a_machine_can_have(machine_type: str, accelerator: str, fits: bool) -> None:
+    assert machines.can_have(machine_type, accelerator) == fits
 
 
 def test_disks_and_gpus_of_a_pool() -> None:

@@ -80,7 +80,17 @@ def test_names_that_they_cannot(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fine"), [("abc", True), ("a.b-c_d", True), ("x" * 63, True), ("x" * 64, False), ("a..b", False)]
+    ("name", "fine"),
+    [
+        ("abc", True),
+        ("a.b-c_d", True),
+        ("x" * 63, True),
+        ("x" * 64, False),
+        ("a..b", False),
+        ("192.168.5.4", False),
+        ("192.168.5", True),
+        ("192.168.5.4a", True),
+    ],
 )
 def test_bucket_names(name: str, fine: bool) -> None:
     assert (bucket_fault(name) is None) == fine
