@@ -95,14 +95,19 @@ def size_of(machine_type: str) -> Size:
 
 
 def exists(machine_type: str) -> bool:
-    """Whether there is such a type, as far as its family is one whose sizes are known."""
-    return machine_type.partition("-")[0] not in _FAMILIES or size_of(machine_type) != Size()
+    """Whether there is such a type, as far as its kind is one whose sizes are known."""
+    return _kind(machine_type) not in {*_PER_CPU, *_PER_GPU} or size_of(machine_type) != Size()
 
 
 def can_have(machine_type: str, accelerator: str) -> bool:
-    """Whether a machine of this type can have accelerators of this kind (Vertex AI's name); of TPUs it is not known."""
-    kind = "-".join(machine_type.split("-")[:2])
-    return not accelerator.startswith("NVIDIA_") or accelerator in _of(_ACCELERATORS, kind, frozenset())
+    """Whether a machine of this type can have accelerators of this kind (Vertex AI's name), as far as its family is known."""
+    if not accelerator.startswith("NVIDIA_") or machine_type.partition("-")[0] not in _FAMILIES:
+        return True
+    return accelerator in _of(_ACCELERATORS, _kind(machine_type), frozenset())
+
+
+def _kind(machine_type: str) -> str:
+    return "-".join(machine_type.split("-")[:2])
 
 
 def _of(known: Mapping[str, T], kind: str, otherwise: T) -> T:
