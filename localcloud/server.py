@@ -7,6 +7,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 from typing import Any
@@ -108,7 +109,7 @@ def end_abandoned(home: Home) -> None:
 
 
 def serve(home: Home, listener: socket.socket, lock: Any) -> None:
-    """Serves on a bound socket until SIGTERM or SIGINT. `lock` is the home's lock: it goes with the process, and not before."""
+    """Serves on a bound socket until SIGTERM, SIGHUP or SIGINT. `lock` is the home's lock: it goes with the process, and not before."""
     _held.append(lock)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     load_services()
@@ -118,6 +119,11 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
     credentials.write_file(home, cloud.base_url)
     server = uvicorn.Server(configured(cloud))
     gc.freeze()  # the documents live as long as the process: not to be looked through again and again
+    # Also a terminal's end is one for which replicas are ended. uvicorn raises a signal again when it has done what it can for
+    # it; what is left to be done here must not be kept from it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, server.handle_exit)
 
     async def run() -> None:
         task = asyncio.create_task(server.serve(sockets=[listener]))

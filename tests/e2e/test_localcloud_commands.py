@@ -336,9 +336,10 @@ def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(user: User) -> 
     assert "Traceback" not in answer.text and "Traceback" in (user.home / "server.log").read_text()
 
 
-def test_foreground_ends_with_ctrl_c(user: User) -> None:
+def foreground(user: User, *before: str) -> subprocess.Popen[str]:
+    """A server in the foreground that says of itself that it runs. `before`: what the command line begins with."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "localcloud", "start", "--foreground"],
+        [*before, sys.executable, "-m", "localcloud", "start", "--foreground"],
         cwd=user.folder,
         env=user.environment,
         stdout=subprocess.PIPE,
@@ -349,10 +350,25 @@ def test_foreground_ends_with_ctrl_c(user: User) -> None:
     assert "serves at http://127.0.0.1:" in process.stdout.readline()
     while not user.json("status")["running"]:
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_foreground_ends_tidily_with_ctrl_c_and_with_its_terminal(user: User, number: signal.Signals) -> None:
+    process = foreground(user)
+    process.send_signal(number)
     process.communicate()
     assert process.returncode in (0, 130)
     assert user.json("status")["running"] is False
+    assert not (user.home / "server.json").exists() and not (user.home / "cloud.sqlite-wal").exists()
+
+
+def test_nohup_keeps_a_foreground_server_from_its_terminals_end(user: User) -> None:
+    process = foreground(user, "nohup")
+    process.send_signal(signal.SIGHUP)
+    requests.get(f"{user.json('status')['url']}/healthz", timeout=60).raise_for_status()
+    assert user.json("stop") == {"stopped": True}
+    process.communicate()
 
 
 def test_googles_python_client(user: User) -> None:
