@@ -90,21 +90,27 @@ def _start(arguments: argparse.Namespace, home: Home) -> int:
         lifecycle.run(
             home,
             arguments.port,
+            lambda: _equip(home),
             lambda url: _say(arguments, f"The local cloud serves at {url} (Ctrl-C ends it).", {"url": url}),
         )
         return 0
     before = home.last_port()
     running, fresh = lifecycle.start(home, arguments.port)
-    try:
-        pulumi_provider.install(home.pulumi_home)
-    except LocalCloudError as error:
-        print(f"odcloud: note: Pulumi cannot use the local cloud yet: {error}", file=sys.stderr)
+    _equip(home)
     state = "runs" if fresh else "is already running"
     text = f"The local cloud {state} at {running.url} (pid {running.pid}, state in {home.path})."
     if fresh and arguments.port is None and running.port not in (DEFAULT_PORT, before):
         text += f"\nPort {DEFAULT_PORT} is taken, so it serves on {running.port}."
     _say(arguments, text, _record(home, running))
     return 0
+
+
+def _equip(home: Home) -> None:
+    """Pulumi's provider into the home; without Pulumi the rest can be used all the same."""
+    try:
+        pulumi_provider.install(home.pulumi_home)
+    except LocalCloudError as error:
+        print(f"odcloud: note: Pulumi cannot use the local cloud yet: {error}", file=sys.stderr)
 
 
 def _stop(arguments: argparse.Namespace, home: Home) -> int:

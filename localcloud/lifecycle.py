@@ -53,14 +53,17 @@ def bind(port: int | None, before: int | None = None) -> socket.socket:
     raise LocalCloudError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + PORTS_TRIED - 1} is free: choose one with --port")
 
 
-def run(home: Home, port: int | None, announce: Callable[[str], None]) -> None:
-    """Serves in this process until it is told to end. Raises LocalCloudError when a server already lives on this home."""
+def run(home: Home, port: int | None, equip: Callable[[], None], announce: Callable[[str], None]) -> None:
+    """Serves in this process until it is told to end. Raises LocalCloudError when a server already lives on this home.
+
+    `equip` puts into the home what clients need there; `announce` is told the URL.
+    """
     if (running := home.running()) is not None:
         raise LocalCloudError(f"the local cloud is already running at {running.url} (pid {running.pid})")
     listener = bind(port, home.last_port())
     home.prepare()
-    announce(f"http://{HOST}:{listener.getsockname()[1]}")
-    _serve(home, listener)
+    equip()
+    _serve(home, listener, announce)
 
 
 def start(home: Home, port: int | None) -> tuple[Running, bool]:
@@ -186,18 +189,18 @@ def _import_path() -> str:
     return os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
 
 
-def _serve(home: Home, listener: socket.socket) -> None:
+def _serve(home: Home, listener: socket.socket, announce: Callable[[str], None]) -> None:
     lock = home.lock(LOCK_SECONDS)
     if lock is None:
         raise LocalCloudError(f"another local cloud has just started on {home.path}")
     from localcloud.server import serve
 
-    serve(home, listener, lock)
+    serve(home, listener, lock, announce)
 
 
 if __name__ == "__main__":
     try:
-        _serve(Home(Path(sys.argv[1])), socket.socket(fileno=int(sys.argv[2])))
+        _serve(Home(Path(sys.argv[1])), socket.socket(fileno=int(sys.argv[2])), lambda _: None)
     except LocalCloudError as error:
         print(f"{ERROR}{error}", file=sys.stderr)
         sys.exit(2)

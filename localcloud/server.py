@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -108,8 +109,11 @@ def end_abandoned(home: Home) -> None:
     cloud.close()
 
 
-def serve(home: Home, listener: socket.socket, lock: Any) -> None:
-    """Serves on a bound socket until SIGTERM, SIGHUP or SIGINT. `lock` is the home's lock: it goes with the process, and not before."""
+def serve(home: Home, listener: socket.socket, lock: Any, announce: Callable[[str], None]) -> None:
+    """Serves on a bound socket until SIGTERM, SIGHUP or SIGINT. Raises LocalCloudError.
+
+    `lock` is the home's lock: it goes with the process, and not before. `announce` is told the URL when the database is open.
+    """
     _held.append(lock)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     load_services()
@@ -124,6 +128,7 @@ def serve(home: Home, listener: socket.socket, lock: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, server.handle_exit)
+    announce(cloud.base_url)
 
     async def run() -> None:
         task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -158,6 +158,8 @@ def test_a_damaged_database_is_said_at_the_start(user: User) -> None:
     message = user.error("start")
     assert "cloud.sqlite cannot be used: file is not a database" in message and "odcloud local reset" in message
     assert message.count("\n") == 1
+    served = user.run("start", "--foreground")
+    assert served.returncode == 2 and served.stdout == "" and "file is not a database" in served.stderr
     assert user.json("status")["running"] is False
 
 
@@ -350,6 +352,7 @@ def foreground(user: User, *before: str) -> subprocess.Popen[str]:
     assert "serves at http://127.0.0.1:" in process.stdout.readline()
     while not user.json("status")["running"]:
         assert process.poll() is None
+    assert list(user.home.glob("pulumi-home/plugins/resource-gcp-v*/pulumi-resource-gcp"))  # `pulumi up` can be run at once
     return process
 
 
