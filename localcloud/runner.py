@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import queue
-import signal
 import threading
 import time
 from collections import deque
@@ -62,8 +61,7 @@ class JobRunner:
         for number in unfinished:
             self._enqueue(number)
         adopted = {marker for job in self._jobs.values() for marker in job.crew.markers()}
-        home = f"{self._cloud.home}:"
-        replica.send(replica.members((), lambda marker: marker.startswith(home) and marker not in adopted), signal.SIGKILL)
+        replica.kill_all(self._cloud.home, adopted)
         self._thread.start()
 
     def submit(self, number: str) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +22,11 @@ from starlette.types import Receive, Scope, Send
 from localcloud import credentials
 from localcloud.cloud import Cloud, open_cloud, rfc3339
 from localcloud.connection import Connection
+from localcloud.database import Database
 from localcloud.endpoint import Endpoint
+from localcloud.errors import LocalCloudError
 from localcloud.home import HOST, Home, Running
+from localcloud.jobs import replica
 from localcloud.runner import JobRunner
 
 SERVICES = (
@@ -100,13 +104,16 @@ def configured(cloud: Cloud, **options: Any) -> uvicorn.Config:
 
 
 def end_abandoned(home: Home) -> None:
-    """Ends the replicas that a killed server has left. The caller holds the home's lock."""
+    """Ends the replicas that a killed server has left, also where its database is damaged. The caller holds the home's lock."""
     load_services()
-    cloud = open_cloud(home, "")
-    runner = JobRunner(cloud)
-    runner.start()
-    runner.stop()
-    cloud.close()
+    try:
+        cloud = Cloud(home.path, Database(home.database_file), token="", base_url="")
+        runner = JobRunner(cloud)
+        runner.start()
+        runner.stop()
+        cloud.close()
+    except (LocalCloudError, OSError, sqlite3.Error):  # which the next start tells
+        replica.kill_all(home.path)
 
 
 def serve(home: Home, listener: socket.socket, lock: Any, announce: Callable[[str], None]) -> None:

@@ -149,6 +149,11 @@ def members(sessions: Collection[int], belongs: Callable[[str], bool]) -> list[p
     return found
 
 
+def kill_all(home: Path, but: Collection[str] = ()) -> None:
+    """End every process of a home's replicas at once, but for those with these markers."""
+    send(members((), lambda marker: marker.startswith(f"{home}:") and marker not in but), signal.SIGKILL)
+
+
 def send(processes: Iterable[psutil.Process], number: int) -> None:
     """Send a signal to processes; those that have ended meanwhile are passed over."""
     for process in processes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import hashlib
 import json
@@ -11,6 +12,7 @@ import resource
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -161,6 +163,41 @@ def test_a_damaged_database_is_said_at_the_start(user: User) -> None:
     served = user.run("start", "--foreground")
     assert served.returncode == 2 and served.stdout == "" and "file is not a database" in served.stderr
     assert user.json("status")["running"] is False
+
+
+def leave_replica(user: User) -> subprocess.Popen[bytes]:
+    """What a killed server leaves: server.json, and a process with the marker of a replica of its home."""
+    started = user.json("start")
+    os.kill(started["pid"], signal.SIGKILL)
+    while alive(started["pid"]):
+        time.sleep(0.01)
+    marker = f"{user.home}:1:workerpool0-0"
+    return subprocess.Popen(["sleep", "600"], env={"LOCALCLOUD_REPLICA": marker}, start_new_session=True)
+
+
+@pytest.mark.parametrize("harm", ["no database", "damaged jobs", "no token"])
+def test_a_damaged_home_can_be_stopped_and_reset(user: User, harm: str) -> None:
+    left = leave_replica(user)
+    database = user.home / "cloud.sqlite"
+    try:
+        if harm == "no token":
+            (user.home / "token").unlink()
+        else:
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or it would be mended from the log of writes
+                ((size,),) = connection.execute("PRAGMA page_size")
+                pages = connection.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'custom_jobs'").fetchall()
+            with database.open("r+b") as file:
+                for (page,) in pages if harm == "damaged jobs" else [(1,)]:
+                    file.seek((page - 1) * size)
+                    file.write(b"no database" * (size // 11))
+        assert (user.home / "server.json").exists()
+        assert user.json("stop") == {"stopped": False}
+        assert left.wait(60) == -signal.SIGKILL
+        assert user.json("reset", "--yes")["deleted"] is True and not user.home.exists()
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_a_full_disk_is_said_at_the_start(user: User) -> None:
