@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from localcloud.env import past_proxies
 from localcloud.errors import LocalCloudError, told
 from localcloud.home import DEFAULT_PORT, HOST, Home, Running
@@ -68,7 +70,7 @@ def run(home: Home, port: int | None, equip: Callable[[], None], announce: Calla
 
 def start(home: Home, port: int | None) -> tuple[Running, bool]:
     """Starts a detached server and waits until it answers. The bool is False when one was running already."""
-    if home.locked() and (other := _wait_for_other(home)) is not None:
+    if home.locked() and (other := _wait_for_other(home, _healthy)) is not None:
         return other, False
     listener = bind(port, home.last_port())
     home.prepare()
@@ -91,7 +93,7 @@ def start(home: Home, port: int | None) -> tuple[Running, bool]:
         if running is not None and running.pid == process.pid and _healthy(running):
             return running, True
         if process.poll() is not None:
-            if home.locked() and (other := _wait_for_other(home)) is not None:  # another start was quicker
+            if home.locked() and (other := _wait_for_other(home, _healthy)) is not None:  # another start was quicker
                 return other, False
             raise LocalCloudError(_ended(home, _last_lines(home.log_file, log_start)))
         time.sleep(0.05)
@@ -106,12 +108,14 @@ def stop(home: Home) -> bool:
     if not home.locked():
         _clear(home)
         return False
-    if (running := _wait_for_other(home)) is None:
+    # One that hangs does not answer: that its process holds the lock is enough.
+    if (running := _wait_for_other(home, lambda running: _holds(running.pid, home.lock_file))) is None:
         _clear(home)
         return False
     for signal_number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, signal_number)
+            os.kill(running.pid, signal.SIGCONT)  # one that is suspended would not hear of it
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not home.locked():
@@ -145,17 +149,28 @@ def _clear(home: Home) -> None:
         home.server_file.unlink(missing_ok=True)
 
 
-def _wait_for_other(home: Home) -> Running | None:
-    """The server that holds the lock, once it has said where it is; None if it ends meanwhile, as one just killed does."""
+def _wait_for_other(home: Home, is_it: Callable[[Running], bool]) -> Running | None:
+    """The server that holds the lock, once server.json tells of it (`is_it`), not of one killed before.
+
+    None if it ends meanwhile. Raises LocalCloudError.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         running = home.running()
-        if running is not None and _healthy(running):
+        if running is not None and is_it(running):
             return running
         if not home.locked():
             return None
         time.sleep(0.05)
     raise LocalCloudError(f"another process holds {home.lock_file} and does not answer; its log: {home.log_file}")
+
+
+def _holds(pid: int, lock_file: Path) -> bool:
+    """Whether a process has the lock file open: what a killed server left in server.json may be another program's id by now."""
+    try:
+        return str(lock_file.resolve()) in {file.path for file in psutil.Process(pid).open_files()}
+    except psutil.Error:
+        return False
 
 
 def _healthy(running: Running) -> bool:

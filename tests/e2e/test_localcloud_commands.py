@@ -403,6 +403,14 @@ def test_foreground_ends_tidily_with_ctrl_c_and_with_its_terminal(user: User, nu
     assert not (user.home / "server.json").exists() and not (user.home / "cloud.sqlite-wal").exists()
 
 
+def test_a_suspended_server_is_stopped(user: User) -> None:
+    started = user.json("start")
+    os.kill(started["pid"], signal.SIGSTOP)
+    assert user.json("stop") == {"stopped": True}
+    assert not alive(started["pid"]) and not (user.home / "server.json").exists()
+    assert "Finished server process" in (user.home / "server.log").read_text()  # it was not killed
+
+
 def test_nohup_keeps_a_foreground_server_from_its_terminals_end(user: User) -> None:
     process = foreground(user, "nohup")
     process.send_signal(signal.SIGHUP)

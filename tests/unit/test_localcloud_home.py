@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from localcloud import lifecycle
 from localcloud.credentials import write_file
 from localcloud.database import Database
 from localcloud.env import environment, past_proxies, render
+from localcloud.errors import LocalCloudError
 from localcloud.home import Home, Running, find_home
 
 
@@ -38,6 +42,33 @@ def test_one_lock_at_a_time_and_a_dead_server_counts_for_nothing(tmp_path: Path)
     assert home.running() is None
     lock.close()
     assert not home.locked()
+
+
+def test_a_server_that_hangs_is_stopped_and_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "START_SECONDS", 3.0)
+    monkeypatch.setattr(lifecycle, "STOP_SECONDS", 0.1)
+    home = Home(tmp_path / "home")
+    home.prepare()
+    script = (
+        "import signal, sys; from pathlib import Path; from localcloud.home import Home; lock = Home(Path(sys.argv[1])).lock();"
+        " signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+    )
+    with (
+        subprocess.Popen([sys.executable, "-c", script, str(home.path)], stdout=subprocess.PIPE) as hung,
+        subprocess.Popen(["sleep", "600"]) as stranger,
+    ):
+        try:
+            assert hung.stdout and hung.stdout.readline() == b"\n"
+            home.write_running(Running(stranger.pid, 1, ""))  # as a server that was killed before has left it
+            with pytest.raises(LocalCloudError, match=r"server\.lock"):
+                lifecycle.stop(home)
+            assert stranger.poll() is hung.poll() is None
+            home.write_running(Running(hung.pid, 1, ""))
+            assert lifecycle.stop(home) and hung.wait() == -signal.SIGKILL
+            assert not home.server_file.exists()
+        finally:
+            hung.kill()
+            stranger.kill()
 
 
 def test_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
