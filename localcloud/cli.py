@@ -148,15 +148,20 @@ def _env(arguments: argparse.Namespace, home: Home) -> int:
 def _reset(arguments: argparse.Namespace, home: Home) -> int:
     if not arguments.yes and home.path.exists():
         if not sys.stdin.isatty():
-            raise LocalCloudError(f"this deletes everything in {home.path}: say --yes where nobody can be asked")
-        answer = input(f"Delete everything in {home.path} (buckets, jobs, stack state)? [y/N] ")
+            raise LocalCloudError(
+                f"this deletes everything that the local cloud keeps in {home.path}: say --yes where nobody can be asked"
+            )
+        answer = input(f"Delete everything that the local cloud keeps in {home.path} (buckets, jobs, stack state)? [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             print("Nothing was deleted.")
             return 1
     deleted = lifecycle.reset(home)
+    text = f"Deleted {home.path}." if deleted else f"There is nothing at {home.path}."
+    if home.path.exists():
+        text = f"Deleted what the local cloud kept in {home.path}; left there: {', '.join(home.strangers())}."
     _say(
         arguments,
-        f"Deleted {home.path}." if deleted else f"There is nothing at {home.path}.",
+        text,
         {"deleted": deleted, "home": str(home.path)},
     )
     return 0

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -20,6 +21,18 @@ from localcloud.errors import LocalCloudError
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8791
 SPACE = 4 << 20  # bytes that must be free for a start
+FOLDERS = ("buckets", "uploads", "jobs", "environments", "pulumi-home", "pulumi-state")
+# Every name that a state folder may hold, with those that are made later and tools/demo.sh's own.
+OWN = (
+    *FOLDERS,
+    "generations",
+    "pulumi-home-*",
+    "server.*",
+    "token",
+    "application_default_credentials.*",
+    "cloud.sqlite*",
+    "demo-run",
+)
 
 
 @dataclass(frozen=True)
@@ -75,10 +88,18 @@ class Home:
         return self.path / "pulumi-state"
 
     def prepare(self) -> None:
-        """Makes the folders and the token (readable by its owner only) if they are not there."""
+        """Makes the folders and the token (readable by its owner only) if they are not there.
+
+        Raises LocalCloudError, also for a folder that holds other things and never was a state folder.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in ("buckets", "uploads", "jobs", "environments", "pulumi-home", "pulumi-state"):
+            if not self.database_file.exists() and (others := self.strangers()):
+                raise LocalCloudError(
+                    f"{self.path} holds what is not the local cloud's ({', '.join(others[:3])}{', …' if others[3:] else ''}), "
+                    "which keeps its state in a folder of its own: set ODCLOUD_HOME to a new or empty one"
+                )
+            for name in FOLDERS:
                 (self.path / name).mkdir(exist_ok=True)
             self._try_space()
             self._make_token()
@@ -89,6 +110,10 @@ class Home:
                 f"{self.path}: the state folder cannot be made: {where}{error.strerror}; {advice} to a folder elsewhere"
             ) from error
 
+    def strangers(self) -> list[str]:
+        """The names in the folder that are not the local cloud's."""
+        return sorted(path.name for path in self.path.iterdir() if not any(fnmatch(path.name, own) for own in OWN))
+
     def _make_token(self) -> None:
         """If there is none. Of several processes that do this at once all get the same, and none half of it."""
         with os.fdopen(os.open(self.token_file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
@@ -98,7 +123,7 @@ class Home:
 
     def _try_space(self) -> None:
         """Raises OSError where there is no room for a database and a log, which could not even say so."""
-        with tempfile.TemporaryFile(dir=self.path) as file:
+        with tempfile.TemporaryFile(dir=self.path, prefix="server.") as file:  # some file systems have no nameless ones
             os.posix_fallocate(file.fileno(), 0, SPACE)
 
     def last_port(self) -> int | None:

@@ -126,15 +126,27 @@ def stop(home: Home) -> bool:
 
 
 def reset(home: Home) -> bool:
-    """Stops the server and deletes the home; False when there was none."""
+    """Stops the server and deletes the home, but for what is not the local cloud's in it; False when there was none.
+
+    Raises LocalCloudError.
+    """
     if not home.path.exists():
         return False
     if not home.path.is_dir():
         raise LocalCloudError(f"{home.path} is a file, not the state folder of a local cloud: nothing was deleted")
-    if not home.database_file.exists() and any(home.path.iterdir()) and not home.token_file.exists():
+    others = home.strangers()
+    if not home.database_file.exists() and (others or (any(home.path.iterdir()) and not home.token_file.exists())):
         raise LocalCloudError(f"{home.path} does not look like the state of a local cloud: nothing was deleted")
     stop(home)
-    shutil.rmtree(home.path)
+    for path in list(home.path.iterdir()):
+        if path.name in others:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if not others:
+        home.path.rmdir()
     return True
 
 

@@ -246,10 +246,23 @@ def test_reset_forgets_everything_and_deletes_nothing_else(user: User) -> None:
     assert user.json("reset", "--yes")["deleted"] is True
     assert not user.home.exists() and not alive(first["pid"])
     assert user.json("reset")["deleted"] is False
-    (user.folder / "documents").mkdir()
-    (user.folder / "documents" / "thesis").touch()
-    assert "nothing was deleted" in user.error("reset", "--yes", ODCLOUD_HOME=str(user.folder / "documents"))
-    assert (user.folder / "documents" / "thesis").exists()
+    documents = user.folder / "documents"
+    documents.mkdir()
+    for name in ("thesis", "token"):
+        (documents / name).touch()
+    assert "nothing was deleted" in user.error("reset", "--yes", ODCLOUD_HOME=str(documents))
+    assert "(thesis)" in user.error("start", ODCLOUD_HOME=str(documents))
+    assert sorted(path.name for path in documents.iterdir()) == ["thesis", "token"]
+
+
+def test_what_was_put_beside_the_state_is_left(user: User) -> None:
+    user.json("start")
+    (user.home / "notes").mkdir()
+    (user.home / "notes" / "today").touch()
+    user.json("stop")
+    user.json("start")
+    assert "left there: notes." in user.run("reset", "--yes").stdout
+    assert [path.name for path in user.home.rglob("*")] == ["notes", "today"]
 
 
 def test_a_killed_server_loses_no_acknowledged_write(user: User) -> None:

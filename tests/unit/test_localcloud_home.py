@@ -71,6 +71,23 @@ def test_a_server_that_hangs_is_stopped_and_no_other_process(tmp_path: Path, mon
             stranger.kill()
 
 
+def test_a_folder_of_other_things_is_no_home_and_what_an_interrupted_start_left_is(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    (tmp_path / "thesis").touch()
+    with pytest.raises(LocalCloudError, match="ODCLOUD_HOME"):
+        home.prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+    (tmp_path / "thesis").unlink()
+    (tmp_path / "buckets").mkdir()
+    for name in ("server.log", "server.lock", "token"):
+        (tmp_path / name).touch()
+    home.prepare()
+    Database(home.database_file).close()
+    (tmp_path / "thesis").touch()
+    home.prepare()
+    assert home.strangers() == ["thesis"]
+
+
 def test_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.prepare()
