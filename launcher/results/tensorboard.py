@@ -103,7 +103,10 @@ def tensorboard(run: str | None, port: int, stack: str | None) -> int:
     def end(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    # TensorBoard is in a session of its own: a terminal that is closed does not end it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
     try:
         return _keep(board, mirror)
     except KeyboardInterrupt:
