@@ -144,7 +144,8 @@ def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
         while wait_for_end and vertex.state(job) not in vertex.ENDED:
             time.sleep(watch.FIRST_POLL)
             job = session.get(number)
-    view = View(job)
+    # What became of its replicas is in the log only.
+    view = watch.snapshot(session, job) if form == "json" and vertex.state(job) in vertex.ENDED else View(job)
     print(json.dumps(view.facts()) if form == "json" else watch.verdict(view))
     return 0
 
