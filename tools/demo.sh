@@ -31,9 +31,10 @@ goes_on() {
 }
 
 enter_local_cloud() {
+    local variables
     odcloud local start
-    # shellcheck disable=SC1090
-    eval "$(odcloud local env)"
+    variables=$(odcloud local env) # not in eval's own line, which would go on, on the user's own Pulumi account, when this fails
+    eval "$variables"
     pulumi stack select --create "$stack" >/dev/null
 }
 

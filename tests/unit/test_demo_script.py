@@ -57,6 +57,18 @@ def test_what_outlives_a_killed_one_does_not_hold_the_lock(script: Path) -> None
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("word", ["up", "down"])
+def test_without_the_local_clouds_environment_pulumi_is_left_alone(script: Path, word: str) -> None:
+    programs = script.parent.parent / ".venv/bin"
+    programs.mkdir(parents=True)
+    (script.parent.parent / ".odcloud").mkdir()
+    for name, text in (("odcloud", '[ "$2" != env ] || exit 2'), ("pulumi", "echo pulumi was run")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    done = run(script, word)
+    assert done.returncode == 2 and "pulumi was run" not in done.stdout
+
+
 def test_down_without_the_virtual_environment_says_what_to_do(script: Path) -> None:
     (script.parent.parent / ".odcloud").mkdir()
     done = run(script, "down")
