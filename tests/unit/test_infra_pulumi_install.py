@@ -93,6 +93,23 @@ def test_a_recent_pulumi_on_path_is_linked_with_its_language_host(machine: Machi
         assert (machine.bin / "pulumi").resolve() == machine.path / "pulumi"
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_folder_that_cannot_take_the_links_is_named(machine: Machine, cached: bool) -> None:
+    if cached:
+        fake_go(machine, build='echo built > "$TARGET"; chmod +x "$TARGET"')
+        assert machine.install().returncode == 0
+        machine.bin = machine.bin.parent / "another-clone"
+    else:
+        machine.program("pulumi", "echo v3.300.1")
+        for name in PROGRAMS - {"pulumi"}:
+            machine.program(name, "")
+    machine.bin.write_text("a file where the folder should be")
+    result = machine.install()
+    assert result.returncode == 2
+    assert result.stderr.startswith("odcloud: error: Pulumi cannot be linked in ") and result.stderr.count("\n") == 1
+    assert str(machine.bin) in result.stderr
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

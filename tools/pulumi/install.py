@@ -123,8 +123,8 @@ def from_cache(kept: Path) -> dict[str, Path]:
     return programs
 
 
-def make_once(kept: Path, make: Callable[[Path], None]) -> None:
-    """Have `make(folder)` fill a temporary folder, which then becomes `kept`: whole or not at all.
+def make_once(kept: Path, make: Callable[[Path], None]) -> dict[str, Path]:
+    """Have `make(folder)` fill a temporary folder, which then becomes `kept`: whole or not at all. The programs in it.
 
     One process at a time: a second one waits and then finds the work done. What a killed one left is removed.
 
@@ -141,8 +141,7 @@ def make_once(kept: Path, make: Callable[[Path], None]) -> None:
         for left in kept.parent.glob("*.unfinished-*"):
             shutil.rmtree(left, ignore_errors=True)
         with suppress(NotAvailable):
-            from_cache(kept)
-            return
+            return from_cache(kept)
         folder = Path(tempfile.mkdtemp(prefix=f"{kept.name}.unfinished-", dir=kept.parent))
         try:
             (folder / "bin").mkdir()
@@ -152,6 +151,7 @@ def make_once(kept: Path, make: Callable[[Path], None]) -> None:
             folder.rename(kept)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+    return from_cache(kept)
 
 
 # --- (b) the official release -------------------------------------------------------------------------------------------
@@ -312,25 +312,25 @@ def install(bin_dir: Path) -> str:
 
     Raises:
         NotAvailable: no way worked; one line per way.
+        OSError: the links cannot be made.
     """
     kept = cache_folder() / VERSION
     tried: list[str] = []
-    for way in (lambda: from_path(bin_dir), lambda: from_cache(kept)):
+    for way in (
+        lambda: from_path(bin_dir),
+        lambda: from_cache(kept),
+        lambda: make_once(kept, download),
+        lambda: make_once(kept, build),
+    ):
         try:
             programs = way()
-            link(programs, bin_dir)
-            return str(programs["pulumi"])
-        except NotAvailable as reason:
-            tried.append(str(reason))
-    for make in (download, build):
-        try:
-            make_once(kept, make)
-            link(from_cache(kept), bin_dir)
-            return str(kept / "bin" / "pulumi")
         except NotAvailable as reason:
             tried.append(str(reason))
         except OSError as error:
             tried.append(f"{kept}: {first_line(error)}")
+        else:
+            link(programs, bin_dir)
+            return str(programs["pulumi"])
     raise NotAvailable("\n".join(f"  - {reason}" for reason in tried))
 
 
@@ -359,6 +359,13 @@ def main() -> int:
             f"odcloud: error: Pulumi {VERSION} could not be installed. Tried:\n{reasons}\n"
             f"Install Pulumi {VERSION} or newer (https://www.pulumi.com/docs/install/) so that `pulumi` is on PATH, "
             "or Go 1.25 or newer so that it can be built, and try again.",
+            file=sys.stderr,
+        )
+        return 2
+    except OSError as error:
+        print(
+            f"odcloud: error: Pulumi cannot be linked in {bin_dir}: {first_line(error)}; "
+            "see to it that this folder can be written, and try again.",
             file=sys.stderr,
         )
         return 2
