@@ -20,7 +20,7 @@ STEPS, STOPPED = 8, 3
 AUGMENTATION = """
   data_augmentation_options { random_horizontal_flip { } }
   data_augmentation_options { random_image_scale { min_scale_ratio: 0.6 max_scale_ratio: 1.6 } }
-  data_augmentation_options { autoaugment_image { policy_name: "test" } }
+  data_augmentation_options { autoaugment_image { } }
   data_augmentation_options { random_jpeg_quality { random_coef: 0.3 min_jpeg_quality: 20 } }
   data_augmentation_options { random_distort_color { } }
 """
@@ -136,7 +136,7 @@ files = [[path] for path in sorted(glob.glob(data + "/train-*"))]
 digits = open("examples/digits/pipeline.config").read()
 two_stages = open("examples/configs/faster_rcnn_resnet101_pets.config").read()
 options = {
-    "autoaugment": (digits, 'autoaugment_image { policy_name: "test" }', "random_adjust_hue { max_delta: 0.1 }"),
+    "autoaugment": (digits, 'autoaugment_image { }', "random_adjust_hue { max_delta: 0.1 }"),
     "crop": (digits, "ssd_random_crop { }", "random_pixel_value_scale { }"),
     "two stages": (two_stages, "random_vertical_flip { }"),
 }

@@ -203,8 +203,8 @@ CROP = "random_crop_image { min_object_covered: 0.5 random_coef: 0.25 min_area: 
             {"aug_type": {"type": "ssd_random_crop"}, "aug_rand_hflip": True},
         ),
         (
-            ["autoaugment_image { policy_name: 'v1' }"],
-            {"aug_type": {"type": "autoaug", "autoaug": {"augmentation_name": "v1"}}},
+            ["autoaugment_image { }"],
+            {"aug_type": {"type": "autoaug", "autoaug": {"augmentation_name": "detection_v0"}}},
         ),
         (
             ["random_jpeg_quality { random_coef: 0.5 }"],
@@ -215,6 +215,36 @@ CROP = "random_crop_image { min_object_covered: 0.5 random_coef: 0.25 min_area: 
 def test_augmentations(options: list[str], parser: dict[str, object]) -> None:
     written = " ".join(f"data_augmentation_options {{ {option} }}" for option in options)
     assert parser.items() <= parse(SSD, written).task["train_data"]["parser"].items()
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "message"),
+    [
+        (SSD, "autoaugment_image { policy_name: 'v1' }", 'policy_name "v1" is not supported: of Auto'),
+        (SSD, "autoaugment_image { policy_name: 'test' }", 'policy_name "test" is not supported'),
+        (RCNN, "autoaugment_image { }", "autoaugment_image is not supported; supported: random_horizontal_flip"),
+        (SSD, "random_image_scale { min_scale_ratio: 3 }", "min_scale_ratio 3 must be at most max_scale_ratio 2"),
+        (SSD, "random_scale_crop_and_pad_to_square { scale_max: 0.05 }", "scale_min 0.1 must be at most scale_max 0.05"),
+        (SSD, "random_square_crop_by_scale { scale_max: 0.5 }", "scale_min 0.6 must be at most scale_max 0.5"),
+        (SSD, "random_crop_image { min_area: 0.5 max_area: 0.2 }", "min_area 0.5 must be at most max_area 0.2"),
+        (SSD, "random_crop_image { max_area: 2 }", "max_area 2 must be at most 1"),
+        (SSD, "random_crop_image { min_aspect_ratio: 2 }", "min_aspect_ratio 2 must be at most max_aspect_ratio 1.33"),
+        (SSD, "random_crop_image { random_coef: 1.5 }", "random_coef 1.5 must be from 0 to 1"),
+        (SSD, "random_jpeg_quality { min_jpeg_quality: 90 max_jpeg_quality: 20 }", "min_jpeg_quality 90 must be from 0 to bel"),
+        (SSD, "random_jpeg_quality { max_jpeg_quality: 101 }", "min_jpeg_quality 0 must be from 0 to below max"),
+    ],
+)
+def test_augmentations_that_model_garden_cannot_do_are_refused_with_their_line(model: str, option: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse(model, f"\ndata_augmentation_options {{\n{option} }}")
+    line = model.count("\n") + 4
+    assert str(error.value).startswith(f"p.config: line {line}: train_config.data_augmentation_options[0].")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_scale_that_the_resizer_undoes_becomes_a_zoom_and_this_is_said() -> None:
+    found = parse(SSD, "data_augmentation_options { random_image_scale { } }")
+    assert approximated(found)["random_image_scale"].startswith("objects become so much larger or smaller")
 
 
 def test_a_crop_keeps_its_settings() -> None:

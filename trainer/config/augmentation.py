@@ -5,6 +5,7 @@ Changes of colours, which these cannot do, are made by trainer.colours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from trainer.config.section import Section
 RETINANET, FASTER_RCNN = "retinanet", "faster_rcnn"
 _BOTH = (
     "random_horizontal_flip", "random_image_scale", "random_scale_crop_and_pad_to_square", "random_square_crop_by_scale",
-    "autoaugment_image",
 )  # fmt: skip
 _SUPPORTED = {
-    RETINANET: (*_BOTH, "ssd_random_crop", "random_crop_image", "random_jpeg_quality"),
+    # Faster R-CNN's parser does AutoAugment to the image alone: the boxes would stay where they were.
+    RETINANET: (*_BOTH, "autoaugment_image", "ssd_random_crop", "random_crop_image", "random_jpeg_quality"),
     FASTER_RCNN: (*_BOTH, "random_vertical_flip"),
 }
 
@@ -72,13 +73,24 @@ def _between(kind: str, lowest: str, highest: str) -> Callable[[Section], list[C
 
 
 def _up_to(kind: str, name: str, most: float) -> Callable[[Section], list[Colour]]:
-    def read_limit(option: Section) -> list[Colour]:
-        value = option.value(name)
-        if not 0 <= value <= most:
-            option.refuse(name, f"{value:g} must be from 0 to {most:g}")
-        return [Colour(kind, (value,))]
+    return lambda option: [Colour(kind, (_within(option, name, most),))]
 
-    return read_limit
+
+def _within(option: Section, name: str, most: float = 1.0) -> float:
+    value = float(option.value(name))
+    if not 0 <= value <= most:
+        option.refuse(name, f"{value:g} must be from 0 to {most:g}")
+    return value
+
+
+def _range(option: Section, lowest: str, highest: str, most: float = math.inf) -> tuple[float, float]:
+    """Two numbers above 0, the first at most the second."""
+    low, high = option.positive(lowest), option.value(highest)
+    if not low <= high:
+        option.refuse(lowest, f"{low:g} must be at most {highest} {high:g}")
+    if high > most:
+        option.refuse(highest, f"{high:g} must be at most {most:g}")
+    return low, high
 
 
 def _gamma(option: Section) -> list[Colour]:
@@ -104,16 +116,17 @@ def _vertical(option: Section, _: Section, parser: dict[str, Any]) -> None:
     parser["aug_rand_vflip"] = True
 
 
-def _scale(option: Section, _: Section, parser: dict[str, Any]) -> None:
-    parser |= {"aug_scale_min": option.positive("min_scale_ratio"), "aug_scale_max": option.positive("max_scale_ratio")}
+def _scale(option: Section, step: Section, parser: dict[str, Any]) -> None:
+    """The image's size before the resizer, which undoes it, is all that the Object Detection API changes."""
+    _set_scale(option, "min_scale_ratio", "max_scale_ratio", parser)
+    done = "objects become so much larger or smaller: images are cropped anywhere above 1, and padded below"
+    step.approximate("random_image_scale", done)
 
 
 def _square_crop(option: Section, step: Section, parser: dict[str, Any]) -> None:
     """A square of `scale` times the longer side becomes the network's image: its objects are 1 / `scale` as large."""
-    least, most = option.positive("scale_min"), option.positive("scale_max")
+    least, most = _range(option, "scale_min", "scale_max")
     option.without_effect("max_border", "num_scales")
-    if least > most:
-        option.refuse("scale_min", f"{least:g} must be at most scale_max {most:g}")
     if not 0 < least <= most:
         return
     parser |= {"aug_scale_min": 1 / most, "aug_scale_max": 1 / least}
@@ -125,7 +138,11 @@ def _square_crop(option: Section, step: Section, parser: dict[str, Any]) -> None
 
 def _scale_and_crop(option: Section, _: Section, parser: dict[str, Any]) -> None:
     option.without_effect("output_size")  # image_resizer's
-    parser |= {"aug_scale_min": option.positive("scale_min"), "aug_scale_max": option.positive("scale_max")}
+    _set_scale(option, "scale_min", "scale_max", parser)
+
+
+def _set_scale(option: Section, lowest: str, highest: str, parser: dict[str, Any]) -> None:
+    parser["aug_scale_min"], parser["aug_scale_max"] = _range(option, lowest, highest)
 
 
 def _ssd_crop(option: Section, step: Section, parser: dict[str, Any]) -> None:
@@ -135,31 +152,35 @@ def _ssd_crop(option: Section, step: Section, parser: dict[str, Any]) -> None:
 
 
 def _crop(option: Section, step: Section, parser: dict[str, Any]) -> None:
-    keep = option.value("random_coef")
     crop = {
-        "min_object_covered": option.value("min_object_covered"),
-        "min_box_overlap": option.value("overlap_thresh"),
-        "prob_to_apply": 1.0 - keep,
+        "min_object_covered": _within(option, "min_object_covered"),
+        "min_box_overlap": _within(option, "overlap_thresh"),
+        "prob_to_apply": 1.0 - _within(option, "random_coef"),
     }
     settings = {
         "ssd_random_crop_params": [crop],
-        "aspect_ratio_range": [option.positive("min_aspect_ratio"), option.positive("max_aspect_ratio")],
-        "area_range": [option.positive("min_area"), option.positive("max_area")],
+        "aspect_ratio_range": [*_range(option, "min_aspect_ratio", "max_aspect_ratio")],
+        "area_range": [*_range(option, "min_area", "max_area", 1.0)],
     }
     option.only("clip_boxes", True, "boxes are clipped to the image")
     _set_augmenter(step, "random_crop_image", parser, {"type": "ssd_random_crop", "ssd_random_crop": settings})
 
 
 def _autoaugment(option: Section, step: Section, parser: dict[str, Any]) -> None:
-    augmenter = {"type": "autoaug", "autoaug": {"augmentation_name": option.value("policy_name")}}
+    # The others of Model Garden are for classification: they move what is in the image, and not the boxes.
+    option.only("policy_name", "v0", "of AutoAugment's policies for detection Model Garden has v0 alone")
+    augmenter = {"type": "autoaug", "autoaug": {"augmentation_name": "detection_v0"}}
     _set_augmenter(step, "autoaugment_image", parser, augmenter)
 
 
 def _jpeg(option: Section, _: Section, parser: dict[str, Any]) -> None:
+    low, high = option.value("min_jpeg_quality"), option.value("max_jpeg_quality")
+    if not 0 <= low < high <= 100:  # the highest is never drawn
+        option.refuse("min_jpeg_quality", f"{low} must be from 0 to below max_jpeg_quality {high}, and that at most 100")
     parser["aug_rand_jpeg"] = {
-        "min_quality": option.value("min_jpeg_quality"),
-        "max_quality": option.value("max_jpeg_quality"),
-        "prob_to_apply": 1.0 - option.value("random_coef"),
+        "min_quality": low,
+        "max_quality": high,
+        "prob_to_apply": 1.0 - _within(option, "random_coef"),
     }
 
 
