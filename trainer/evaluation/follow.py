@@ -22,6 +22,8 @@ from trainer.training.stopping import Stop
 
 BEST = "best"
 _POLL_SECONDS = 5.0
+# A training that was asked to stop saves within this once more and then no more, unless the wish is taken back.
+_LAST_SECONDS = 300.0
 _SCORE = "AP"
 
 
@@ -38,16 +40,21 @@ class Evaluation(Protocol):
 def follow(evaluation: Evaluation, checkpoint_dir: str, idle_seconds: float, patience: int | None) -> None:
     """Evaluates what appears in the folder until training has ended there, or nothing has appeared for so long.
 
-    Training has ended when it has reached its steps, or a job of it says so that ended after this began.
-    patience: ask training to stop after so many evaluations in a row without a better AP; None: never. Raises InputError.
+    Training has ended when it has reached its steps, a job of it says so that ended after this began, or it was asked to stop
+    and nothing more appears. patience: ask it to stop after so many evaluations in a row without a better AP; None: never.
+    Raises InputError.
     """
     began = time.time_ns()
+    stop, stopping = Stop(checkpoint_dir), False
     best = _read_best(evaluation.eval_dir)
     done = _evaluated(evaluation.eval_dir)
     worse, changed = 0, time.monotonic()
     while True:
         # Asked before looking, so that a last checkpoint is not overlooked.
         ended = ended_since(checkpoint_dir, began)
+        before, stopping = stopping, stop.asked() is not None
+        if stopping and not before:
+            changed = time.monotonic()
         for checkpoint in _new(checkpoint_dir, done):
             step = step_of(checkpoint)
             try:
@@ -64,17 +71,21 @@ def follow(evaluation: Evaluation, checkpoint_dir: str, idle_seconds: float, pat
             if score is not None and (best is None or score > best[1]):
                 best, worse = (step, score), 0
                 _keep(checkpoint, evaluation.eval_dir, step, score)
-            if patience and worse >= patience and best:
-                Stop(checkpoint_dir).ask(step, best[0], best[1])
+            if patience and worse >= patience and best and not stopping:
+                stop.ask(step, best[0], best[1])
                 log(f"asked training to stop: since step {best[0]} no evaluation of {worse} has raised the AP of {best[1]:.3f}")
-                return
+                stopping, worse = True, 0
         if done and max(done) >= evaluation.experiment.steps:
             log(f"training has reached its last step, {max(done)}; all is evaluated")
             return
         if ended:
             log(f"training has {ended}; all is evaluated")
             return
-        if time.monotonic() - changed > idle_seconds:
+        idle = time.monotonic() - changed
+        if stopping and idle > _LAST_SECONDS:
+            log("training was asked to stop, and has no new checkpoint; all is evaluated")
+            return
+        if idle > idle_seconds:
             log(f"no new checkpoint for {duration(idle_seconds)}; evaluation ends", "WARNING")
             return
         time.sleep(_POLL_SECONDS)
