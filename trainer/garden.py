@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import types
+import typing
+from collections.abc import Iterator
 from typing import Any
 
 import tf_keras
@@ -19,6 +22,7 @@ from trainer.errors import InputError
 
 _CONFIGS = {"retinanet": retinanet_config.RetinaNetTask, "faster_rcnn": maskrcnn_config.MaskRCNNTask}
 _AVERAGE = "average"  # the slot of Model Garden's ExponentialMovingAverage
+_NUMBERS = (int, float, bool)
 _TASKS = {"retinanet": retinanet.RetinaNetTask, "faster_rcnn": maskrcnn.MaskRCNNTask}
 
 
@@ -29,6 +33,7 @@ def task_config(experiment: Experiment) -> Any:
         config.override(experiment.task, is_strict=True)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{experiment.path}: task: Model Garden does not take this: {_words(error)}") from error
+    _check(config, experiment.path, "task")
     return config
 
 
@@ -89,9 +94,11 @@ def take_averages(optimizer: Any, model: Any) -> None:
 def optimizer_config(experiment: Experiment) -> Any:
     """Model Garden's config of the optimizer. Raises InputError where it takes no such value."""
     try:
-        return optimization.OptimizationConfig(experiment.optimizer)
+        config = optimization.OptimizationConfig(experiment.optimizer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{experiment.path}: optimizer: Model Garden does not take this: {_words(error)}") from error
+    _check(config, experiment.path, "trainer.optimizer_config")
+    return config
 
 
 def learning_rate(optimizer: Any, step: int) -> float:
@@ -117,6 +124,53 @@ def experiment_config(experiment: Experiment) -> dict[str, Any]:
         validation_steps=math.ceil(images / experiment.eval.batch_size) if images else -1,
     )
     return {"task": config.as_dict(), "trainer": trainer.as_dict()}
+
+
+def _check(config: Any, path: str, name: str) -> None:
+    """Raises InputError for the first field of a config that Model Garden does not know, or of another type than its own."""
+    for problem in _misfits(config, name):
+        raise InputError(f"{path}: {problem}")
+
+
+def _misfits(config: Any, name: str) -> Iterator[str]:
+    if type(config) is hyperparams.Config:  # has the fields that it is given
+        return
+    hints = typing.get_type_hints(type(config))
+    values = {key: value for key, value in vars(config).items() if key not in config.RESERVED_ATTR}
+    for key, value in values.items():
+        if key not in hints:
+            yield f"{name}.{key}: Model Garden has no such field"
+        elif not _fits(value, hints[key]):
+            yield f"{name}.{key} must be {_wanted(hints[key])}, not {value!r}"
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, hyperparams.Config):
+                yield from _misfits(item, f"{name}.{key}")
+    if isinstance(config, hyperparams.OneOfConfig) and config.type is not None and config.type not in values:
+        yield f"{name}.type must be one of {', '.join(sorted(values.keys() - {'type'}))}, not {config.type!r}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type. Any number does for any: Model Garden itself mixes them."""
+    if value is None or hint is Any:
+        return True
+    kind, of = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in of)
+    if kind is not None:  # List, Tuple, Sequence
+        return isinstance(value, list | tuple) and all(_fits(item, of[0]) for item in value)
+    if hint in _NUMBERS:
+        return isinstance(value, int | float)
+    # In a sequence Model Garden makes plain configs of mappings.
+    return isinstance(value, hyperparams.Config if issubclass(hint, hyperparams.Config) else hint)
+
+
+def _wanted(hint: Any) -> str:
+    kind, of = typing.get_origin(hint), [one for one in typing.get_args(hint) if one is not type(None)]
+    if kind in (typing.Union, types.UnionType):
+        return " or ".join(map(_wanted, of))
+    if kind is not None:
+        return f"a list, each {_wanted(of[0])}"
+    return "a number" if hint in _NUMBERS else "a text" if hint is str else "a mapping"
 
 
 def _words(error: Exception) -> str:

@@ -180,9 +180,57 @@ def test_model_gardens_form_is_read() -> None:
         (YAML.replace("train_steps: 7", "train_steps: x"), "trainer.train_steps must be a whole number above 0, not 'x'"),
         (YAML.replace("input_path: /data/test*, ", ""), "task.validation_data.input_path is missing"),
         (YAML.replace("num_classes: 11", "num_classes: 11, include_mask: true"), "include_mask true is not supported"),
+        (
+            YAML.replace(", input_size: [128, 128, 3]", ""),
+            "task.model.input_size is missing: a list of 3 whole numbers above 0",
+        ),
+        (
+            YAML.replace("[128, 128, 3]", "[128, 1e-1, 3]"),
+            "task.model.input_size must be a list of 3 whole numbers above 0, not",
+        ),
+        (YAML.replace(", global_batch_size: 4", ""), "task.train_data.global_batch_size is missing: a whole number above 0"),
+        (YAML.replace("b: 1.0", "b: x"), "task.train_data.weights.b must be a number, not 'x'"),
+        (
+            YAML.replace("size: 4", "size: 4, parser: {max_num_instances: x}"),
+            "task.train_data.parser.max_num_instances must be a",
+        ),
+        (YAML.replace("modules: backbone", "modules: 3"), "task.init_checkpoint_modules must be names of modules, not 3"),
     ],
 )
 def test_what_is_wrong_in_model_gardens_form_is_named(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         experiment.parse(text, "x.yaml")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_numbers_are_read_as_model_garden_reads_them() -> None:
+    for written, number in (("1e-4", 1e-4), ("2.5E3", 2500.0), (".5e+1", 5.0), ("-1e2", -100.0), ("1.0e-4", 1e-4)):
+        rate = experiment.parse(YAML.replace("0.1", written), "x.yaml").optimizer["learning_rate"]["constant"]["learning_rate"]
+        assert rate == number and isinstance(rate, float)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.1", "fast", "trainer.optimizer_config.learning_rate.constant.learning_rate must be a number, not 'fast'"),
+        ("{learning_rate: 0.1}", "{rate: 0.1}", "learning_rate.constant.rate: Model Garden has no such field"),
+        ("type: sgd", "type: sdg", "trainer.optimizer_config.optimizer.type must be one of adafactor, "),
+        ("{type: sgd}", "fast", "trainer.optimizer_config.optimizer must be a mapping, not 'fast'"),
+        ("size: 4", "size: 4, shuffle_buffer_size: many", "task.train_data.shuffle_buffer_size must be a number, not 'many'"),
+        (
+            "num_classes: 11",
+            "num_classes: 11, anchor: {aspect_ratios: [x]}",
+            "anchor.aspect_ratios must be a list, each a number",
+        ),
+    ],
+)
+def test_what_model_garden_would_fail_of_later_is_refused_with_the_field(
+    old: str, new: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(YAML)
+    assert main(["check", str(path)]) == 0
+    edit(path, old, new)
+    assert main(["check", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"odcloud: error: {path}: t") and message in error and len(error.splitlines()) == 1

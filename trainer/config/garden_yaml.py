@@ -5,6 +5,7 @@ Its fields and values are checked by Model Garden itself, when the task is built
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -23,6 +24,14 @@ _ALL = -1  # batches of evaluation
 _LABEL_MAP = "label_map.pbtxt"
 
 
+class _Loader(yaml.SafeLoader):
+    """To YAML 1.1 only 1.0e-4 is a number; to Model Garden (official/modeling/hyperparams/params_dict.py) 1e-4 is one, too."""
+
+
+_EXPONENTIAL = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTIAL, [*"-+.0123456789"])
+
+
 def is_yaml(path: str) -> bool:
     """Whether a path names a file in Model Garden's form."""
     return path.lower().endswith((".yaml", ".yml"))
@@ -31,7 +40,7 @@ def is_yaml(path: str) -> bool:
 def parse(text: str, path: str) -> dict[str, Any]:
     """The fields of an Experiment. Raises InputError naming what is missing or of the wrong type, and invalid YAML's line."""
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f": line {mark.line + 1}" if mark else ""
@@ -48,11 +57,15 @@ def parse(text: str, path: str) -> dict[str, Any]:
     kind = "faster_rcnn" if any(name in model.values for name in _SECOND_STAGE) else "retinanet"
     if model.values.get("include_mask"):
         raise InputError(f"{path}: task.model.include_mask true is not supported: boxes are predicted, not masks")
+    model.sizes("input_size", 3)
+    train.number("global_batch_size")
     readers = [_reader(section) for section in (train, evaluation)]
     start = None
     if task.values.get("init_checkpoint"):
         modules = task.values.get("init_checkpoint_modules", "all")
-        parts = tuple(modules.split(",") if isinstance(modules, str) else modules)
+        if not isinstance(modules, str | list):
+            raise InputError(f"{path}: task.init_checkpoint_modules must be names of modules, not {modules!r}")
+        parts = tuple(modules.split(",") if isinstance(modules, str) else map(str, modules))
         start = Start(str(task.values["init_checkpoint"]), parts, 0)
     task_values = {name: value for name, value in task.values.items() if not name.startswith("init_checkpoint")}
     for name in ("train_data", "validation_data"):
@@ -91,13 +104,17 @@ def _reader(section: _Mapping) -> Reader:
     weights: tuple[float, ...] = ()
     if isinstance(given, dict):
         by_name = section.mapping("weights").values if section.values.get("weights") else {}
+        for name, weight in by_name.items():
+            if not isinstance(weight, int | float):
+                raise InputError(f"{section.path}: {section.name}.weights.{name} must be a number, not {weight!r}")
         weights = tuple(float(by_name.get(name, 1.0)) for name in given)
         given = list(given.values())
     if isinstance(given, str):
         given = [part.strip() for part in given.split(",")]
     if not given or not isinstance(given, list) or not all(isinstance(item, str) and item for item in given):
         raise InputError(f"{section.path}: {section.name}.input_path is missing: a pattern of TFRecord files, or several")
-    boxes = section.mapping("parser").values.get("max_num_instances", 100) if section.values.get("parser") else 100
+    parser = section.mapping("parser") if section.values.get("parser") else None
+    boxes = parser.number("max_num_instances") if parser and "max_num_instances" in parser.values else 100
     # Model Garden knows no label map: the one beside the records names the classes.
     folder = given[0].rpartition("/")[0]
     return Reader(tuple(given), f"{folder}/{_LABEL_MAP}" if folder else _LABEL_MAP, boxes, {}, weights)
@@ -122,6 +139,20 @@ class _Mapping:
 
     def number(self, key: str) -> int:
         value = self.values.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{self.path}: {self.name}.{key} must be a whole number above 0, not {value!r}")
-        return value
+        if not _is_size(value):
+            raise self._wrong(key, "a whole number above 0", value)
+        return int(value)
+
+    def sizes(self, key: str, count: int) -> None:
+        """Checks that a list of so many sizes is there."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or len(value) != count or not all(map(_is_size, value)):
+            raise self._wrong(key, f"a list of {count} whole numbers above 0", value)
+
+    def _wrong(self, key: str, wanted: str, value: Any) -> InputError:
+        found = f"must be {wanted}, not {value!r}" if key in self.values else f"is missing: {wanted}"
+        return InputError(f"{self.path}: {self.name}.{key} {found}")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
