@@ -68,10 +68,17 @@ def build_optimizer(experiment: Experiment, model: Any) -> Any:
     optimizer._create_all_weights(model.trainable_variables)
     if averages(experiment):
         optimizer.shadow_copy(model)
-    if tf_keras.mixed_precision.global_policy().name == "mixed_float16":
-        # Gradients that half precision would lose are scaled up (Model Garden's training steps know of it).
-        return tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def scale_losses(optimizer: Any) -> Any:
+    """The optimizer, in half precision around it one that scales up gradients which would be lost in it.
+
+    Model Garden's training steps know of it. Its scale is a restored checkpoint's, if that has one.
+    """
+    if tf_keras.mixed_precision.global_policy().name != "mixed_float16":
+        return optimizer
+    return tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
 
 
 def averages(experiment: Experiment) -> bool:

@@ -191,3 +191,44 @@ def test_random_augmentation_goes_on_where_it_was(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for name, made in json.loads(result.stdout.splitlines()[-1]).items():
         assert made == {"stateful": [], "restored": True, "same": True, "anew": True, "drawn": 4}, name
+
+
+# The same training on machines of one precision after the other; of a half one the loss is scaled.
+PRECISION_PROGRAM = """
+import glob, json, sys
+from trainer import runtime
+runtime.prepare()
+import tf_keras
+from trainer import garden, progress
+from trainer.training import cluster, loop, stepper, watchdog
+from trainer.config import experiment
+
+data, folder = sys.argv[1:]
+text = open("examples/digits/pipeline.config").read().replace("PATH_TO_BE_CONFIGURED", data).replace("128", "64")
+wanted = experiment.parse(text.replace("batch_size: 8", "batch_size: 2"), "pipeline.config")
+made = []
+for step, policy, scale in ((1, "float32", None), (2, "mixed_float16", 8), (3, "mixed_float16", 16), (4, "float32", None)):
+    tf_keras.mixed_precision.set_global_policy(policy)
+    stepper.use_gpu_precision = lambda: policy
+    task = garden.build_task(wanted, [sorted(glob.glob(data + "/train-*"))], [])
+    run = loop.Training(
+        wanted, cluster.from_environment(), task, folder, progress.Progress(9, silent=True), watchdog.Watchdog(3600, {}, print)
+    )
+    made.append([int(run._optimizer.iterations), float(run._optimizer.loss_scale) if scale else None])
+    if scale:
+        run._optimizer._loss_scale.current_loss_scale.assign(scale)
+    run._saved_step = step - 1
+    run._save(step)
+print(json.dumps(made))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_training_goes_on_on_a_machine_of_another_precision(tmp_path: Path) -> None:
+    assert data_command(["digits", str(tmp_path / "data"), "--train-images=12", "--test-images=2", "--shards=2"]) == 0
+    command = [sys.executable, "-c", PRECISION_PROGRAM, str(tmp_path / "data"), str(tmp_path / "train")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    # Keras's first scale where the checkpoint has none.
+    assert json.loads(result.stdout.splitlines()[-1]) == [[0, None], [1, 2**15], [2, 8], [3, None]]

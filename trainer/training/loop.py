@@ -82,16 +82,19 @@ class Training:
             self._model = tracing.plainly(task.build_model)()
             start.freeze(self._model, self._experiment.frozen)
             self._optimizer = garden.build_optimizer(self._experiment, self._model)
-        parts = {"model": self._model, "optimizer": self._optimizer}
         self._resumed = last_checkpoint(self._train_dir)
         if self._resumed:
-            self._restore(tf.train.Checkpoint(**parts), self._resumed)
+            self._restore(tf.train.Checkpoint(model=self._model, optimizer=self._optimizer), self._resumed)
         else:
             if self._experiment.start:
                 start.begin(self._model, self._experiment.start)
             if garden.averages(self._experiment):
                 with strategy.scope():
                     garden.begin_averages(self._optimizer, self._model)
+        # After the checkpoint is read, which may be of a machine with another precision: then it has no scale of losses.
+        with strategy.scope():
+            self._optimizer = garden.scale_losses(self._optimizer)
+        parts = {"model": self._model, "optimizer": self._optimizer}
         self._stepper = stepper.build(strategy, cluster, task, self._model, self._optimizer, task.task_config.train_data)
         position = self._stepper.position
         # Replicas that train together save together. What all but the chief write of the model is the same, and of no use;
