@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ def detection_sheet(
     """Writes the sheet as PNG. At least one item.
 
     items: for each image a mapping with `image` (height, width, 3) uint8, `filename`, `boxes` (n, 4), `classes` (n),
-        `scores` (n), `truth_boxes` (m, 4), `truth_classes` (m); boxes are ymin, xmin, ymax, xmax in pixels of the image.
+        `scores` (n), `truth_boxes` (m, 4), `truth_classes` (m), and perhaps `truth_crowd` (m) and `truth_difficult` (m);
+        boxes are ymin, xmin, ymax, xmax in pixels of the image.
     names: class id -> name; an unknown id is shown as a number.
     path: local, or gs:// (then written by TensorFlow). Raises OSError when it cannot be written.
     """
@@ -62,28 +63,66 @@ def draw_boxes(axes: Axes, item: Mapping[str, Any], names: Mapping[int, str]) ->
         label(axes, box, text, colour(number), "#000000", (image.shape[0], image.shape[1]))
 
 
+class Matched(NamedTuple):
+    """Detections that are right or wrong (n), objects that are found or missed (m). What is neither does not count."""
+
+    right: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    missed: NDArray[np.bool_]
+
+
 def match(
-    boxes: NDArray, classes: NDArray, scores: NDArray, truth_boxes: NDArray, truth_classes: NDArray
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which detections are right and which objects are found.
+    boxes: NDArray,
+    classes: NDArray,
+    scores: NDArray,
+    truth_boxes: NDArray,
+    truth_classes: NDArray,
+    truth_crowd: NDArray | None = None,
+    truth_difficult: NDArray | None = None,
+) -> Matched:
+    """Judges an image's detections.
 
     As in COCO's evaluation: best score first, each detection takes the object of its class with the highest IoU that is
-    still free, if that is at least MATCH_IOU. Returns (n,) and (m,).
+    still free, if that is at least MATCH_IOU. As there and in PASCAL VOC's neither difficult objects nor crowds count, nor what
+    is detected of a difficult one or within a crowd.
     """
-    right, found = np.zeros(len(boxes), bool), np.zeros(len(truth_boxes), bool)
+    crowd, difficult = (flags(marks, len(truth_boxes)) for marks in (truth_crowd, truth_difficult))
+    right, wrong, found = (np.zeros(count, bool) for count in (len(boxes), len(boxes), len(truth_boxes)))
     for index in np.argsort(-scores, kind="stable"):
-        overlaps = np.where((truth_classes == classes[index]) & ~found, iou(boxes[index], truth_boxes), 0.0)
+        mine = truth_classes == classes[index]
+        overlaps = np.where(mine & ~crowd & ~found, iou(boxes[index], truth_boxes), 0.0)
         if len(overlaps) and overlaps.max() >= MATCH_IOU:
-            right[index] = found[overlaps.argmax()] = True
-    return right, found
+            right[index] = found[overlaps.argmax()] = not difficult[overlaps.argmax()]
+        else:
+            wrong[index] = not within(boxes[index], truth_boxes[mine & crowd])
+    return Matched(right, wrong, found, ~(found | crowd | difficult))
+
+
+def flags(marks: NDArray | None, count: int) -> NDArray[np.bool_]:
+    """(count) marks of objects; none of them where the data has no such marks."""
+    return np.zeros(count, bool) if marks is None else np.asarray(marks, bool)
+
+
+def within(box: NDArray, crowds: NDArray) -> bool:
+    """Whether at least MATCH_IOU of a box (4,) lies within one of crowds (n, 4)."""
+    return bool((_common(box, crowds) >= MATCH_IOU * max(_area(box), 1e-9)).any())
 
 
 def iou(box: NDArray, boxes: NDArray) -> NDArray:
     """Intersection over union of one box (4,) with each of boxes (n, 4); 0 where both are empty."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=1)
-    union = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - common
+    common = _common(box, boxes)
+    union = _area(box) + _area(boxes) - common
     return np.divide(common, union, out=np.zeros(len(boxes)), where=union > 0)
+
+
+def _common(box: NDArray, boxes: NDArray) -> NDArray:
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    return np.prod(np.maximum(high - low, 0), axis=1)
+
+
+def _area(boxes: NDArray) -> Any:
+    return np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
 
 
 def _draw(axes: Axes, item: Mapping[str, Any], names: Mapping[int, str], min_score: float) -> tuple[int, int, int]:
@@ -94,28 +133,29 @@ def _draw(axes: Axes, item: Mapping[str, Any], names: Mapping[int, str], min_sco
     boxes = np.asarray(item["boxes"], float).reshape(-1, 4)[keep]
     truth_boxes = np.asarray(item["truth_boxes"], float).reshape(-1, 4)
     truth_classes = np.asarray(item["truth_classes"], int).reshape(-1)
-    right, found = match(boxes, classes, scores, truth_boxes, truth_classes)
+    marks = item.get("truth_crowd"), item.get("truth_difficult")
+    _, wrong, found, missed = match(boxes, classes, scores, truth_boxes, truth_classes, *marks)
 
     image = np.asarray(item["image"])
     height, width = image.shape[:2]
     show(axes, image)
-    for box, number, is_found in zip(truth_boxes, truth_classes, found, strict=True):
-        outline(axes, box, TRUTH if is_found else WRONG, 1.4, dashed=True)
-        if not is_found:
+    for box, number, is_missed in zip(truth_boxes, truth_classes, missed, strict=True):
+        outline(axes, box, WRONG if is_missed else TRUTH, 1.4, dashed=True)
+        if is_missed:
             label(axes, box, f"missed {name_of(names, number)}", WRONG, "#ffffff", (height, width), below=True)
     # The surest detections are drawn last, on top.
     for index in np.argsort(scores, kind="stable"):
-        mark = "" if right[index] else "✗ "
+        mark = "✗ " if wrong[index] else ""
         outline(axes, boxes[index], colour(classes[index]), 2.2)
         text = f"{mark}{name_of(names, classes[index])}  {scores[index]:.2f}"
         label(
             axes,
             boxes[index],
             text,
-            colour(classes[index]) if right[index] else WRONG,
-            "#000000" if right[index] else "#ffffff",
+            WRONG if wrong[index] else colour(classes[index]),
+            "#ffffff" if wrong[index] else "#000000",
             (height, width),
         )
-    good = bool(found.all() and right.all())
-    caption(axes, f"{item['filename']}  ·  {int(found.sum())}/{len(truth_boxes)}", faint=good)
-    return int(found.sum()), int((~right).sum()), len(truth_boxes)
+    objects = int((found | missed).sum())
+    caption(axes, f"{item['filename']}  ·  {int(found.sum())}/{objects}", faint=not (missed.any() or wrong.any()))
+    return int(found.sum()), int(wrong.sum()), objects

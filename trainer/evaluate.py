@@ -238,6 +238,8 @@ def _item(image: HeldOut, found: Annotated, settings: EvalSettings) -> dict[str,
         "scores": found.scores[:boxes] if found.scores is not None else None,
         "truth_boxes": image.truth.boxes,
         "truth_classes": image.truth.classes,
+        "truth_crowd": image.truth.crowd,
+        "truth_difficult": image.truth.difficult,
     }
 
 

@@ -42,6 +42,19 @@ def test_confusions_pair_each_object_with_the_detection_on_it() -> None:
     assert mistakes == [("nothing", "dog", 2), ("dog", "cat", 1)]
 
 
+def test_crowds_and_difficult_objects_are_in_neither_confusions_nor_judgements() -> None:
+    group, inside, half = [0, 0, 40, 60], [30, 40, 38, 58], [30, 50, 60, 60]
+    objects = there((A, 1), (B, 2), (group, 5), (D, 1), difficult=(True, False, False, True))
+    crowd = Annotated(objects.boxes, objects.classes, crowd=np.array([False, False, True, False]), difficult=objects.difficult)
+    # Of a difficult one twice; an object; two in the crowd, one of another class, one that is there by less than a half.
+    seen = found((A, 1, 0.9), (A, 1, 0.8), (B, 2, 0.9), (inside, 5, 0.9), (C, 5, 0.9), (inside, 1, 0.9), (half, 5, 0.9))
+    result = analysis.analyse([crowd], [seen], NAMES, 0.3)
+    assert result["confusion"]["matrix"] == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 1, 0]]
+    assert analysis.judge([crowd], [seen], 0.3) == [analysis.Judged(0, 1, 2, 0)]
+    only = there((A, 1), difficult=(True,))
+    assert analysis.judge([only], [found((A, 1, 0.9))], 0.3) == []  # nothing there that counts: neither best nor worst
+
+
 def test_curves_are_those_of_the_classes_that_are_there() -> None:
     curves = analysis.analyse(TRUTH, DETECTED, NAMES, 0.3)["precision_recall"]
     # Dogs by score: 0.9 right, 0.9 right, 0.7 wrong, 0.6 right, 0.4 wrong; four are there.

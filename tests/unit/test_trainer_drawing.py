@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ def item(boxes: list, classes: list, scores: list, truth_boxes: list, truth_clas
 
 
 def matched(one: dict) -> tuple[list[bool], list[bool]]:
-    right, found = drawing.match(*(one[key] for key in ("boxes", "classes", "scores", "truth_boxes", "truth_classes")))
-    return right.tolist(), found.tolist()
+    result = drawing.match(*(one[key] for key in ("boxes", "classes", "scores", "truth_boxes", "truth_classes")))
+    assert (result.wrong == ~result.right).all() and (result.missed == ~result.found).all()
+    return result.right.tolist(), result.found.tolist()
 
 
 def test_iou() -> None:
@@ -44,6 +46,28 @@ def test_each_object_is_found_once_by_the_surest_detection_of_its_class() -> Non
     assert matched(item([square, near], [1, 1], [0.9, 0.5], [near, square], [1, 1])) == ([True, True], [True, True])
     assert matched(item([square], [1], [0.9], [], [])) == ([False], [])
     assert matched(item([], [], [], [square], [1])) == ([], [False])
+
+
+def test_neither_crowds_nor_difficult_objects_count_nor_what_is_detected_of_them() -> None:
+    square, other, group = [0, 0, 10, 10], [0, 20, 10, 30], [20, 0, 40, 60]
+    inside, astride, far = [22, 5, 30, 12], [10, 0, 23, 10], [50, 50, 60, 60]
+    truth = np.array([square, other, group, square], float), np.array([1, 1, 1, 2])
+    found = [other, other, inside, astride, far, square, inside], [1, 1, 1, 1, 1, 1, 2]
+    boxes, classes = np.array(found[0], float), np.array(found[1])
+    scores = np.linspace(0.9, 0.3, len(boxes))
+    crowd, difficult = np.array([False, False, True, False]), np.array([True, False, False, True])
+    result = drawing.match(boxes, classes, scores, *truth, crowd, difficult)
+    # The second of two on one object, what lies in a crowd by less than a half, nothing there, another class than the crowd's.
+    assert np.flatnonzero(result.right).tolist() == [0] and np.flatnonzero(result.wrong).tolist() == [1, 3, 4, 6]
+    assert result.found.tolist() == [False, True, False, False] and not result.missed.any()
+    # Nor on the sheet: no box is wrong, no object missed.
+    one = item([inside, square], [1, 1], [0.9, 0.8], [group, square, other], [1, 1, 1])
+    marks = {"truth_crowd": np.array([True, False, False]), "truth_difficult": np.array([False, True, True])}
+    empty = item([], [], [], [], [])
+    sheets = [np.array(Image.open(io.BytesIO(drawing.render([each], NAMES)))) for each in (one | marks, empty, one)]
+    wrong = tuple(bytes.fromhex(drawing.WRONG[1:]))
+    counted, legend, all_counted = (int((sheet[..., :3] == wrong).all(axis=-1).sum()) for sheet in sheets)
+    assert counted == legend < all_counted
 
 
 def test_the_sheet_shows_the_image_the_boxes_and_leaves_no_half_file(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def confusion(
     """(n + 1, n + 1): objects of a class (row) that were detected as a class (column), the last being NOTHING.
 
     Whatever the classes, an object and a detection that overlap most are a pair, from an IoU of 0.5 on, then the next.
+    What is crowd or difficult does not count (see drawing.match), nor a detection of it.
     """
     place = {number: index for index, number in enumerate(numbers)}
     nothing = len(numbers)
@@ -67,33 +68,37 @@ def confusion(
         boxes, classes = _kept(found, min_score)
         objects = np.asarray(there.boxes, float).reshape(-1, 4)
         overlaps = np.array([drawing.iou(box, boxes) for box in objects]).reshape(len(objects), len(boxes))
-        free_objects, free_boxes = set(range(len(objects))), set(range(len(boxes)))
+        crowd, difficult = (drawing.flags(marks, len(objects)) for marks in (there.crowd, there.difficult))
+        free_objects, free_boxes = set(np.flatnonzero(~crowd).tolist()), set(range(len(boxes)))
         for flat in np.argsort(-overlaps, axis=None, kind="stable"):
             o, d = divmod(int(flat), len(boxes))
             if overlaps[o, d] < drawing.MATCH_IOU:
                 break
             if o in free_objects and d in free_boxes:
-                matrix[place.get(int(there.classes[o]), nothing), place.get(int(classes[d]), nothing)] += 1
-                free_objects.remove(o)
                 free_boxes.remove(d)
+                if not difficult[o]:
+                    free_objects.remove(o)
+                    matrix[place.get(int(there.classes[o]), nothing), place.get(int(classes[d]), nothing)] += 1
         for o in free_objects:
-            matrix[place.get(int(there.classes[o]), nothing), nothing] += 1
+            if not difficult[o]:
+                matrix[place.get(int(there.classes[o]), nothing), nothing] += 1
         for d in free_boxes:
-            matrix[nothing, place.get(int(classes[d]), nothing)] += 1
+            if not drawing.within(boxes[d], objects[crowd & (np.asarray(there.classes) == classes[d])]):
+                matrix[nothing, place.get(int(classes[d]), nothing)] += 1
     return matrix
 
 
 def judge(truth: Sequence[Annotated], detected: Sequence[Annotated], min_score: float) -> list[Judged]:
-    """Each image that has an object or a detection."""
+    """Each image that has an object or a detection that counts."""
     result = []
     for index, (there, found) in enumerate(zip(truth, detected, strict=True)):
         boxes, classes = _kept(found, min_score)
         scores = _scores(found)
-        right, seen = drawing.match(
-            boxes, classes, scores[scores >= min_score], np.asarray(there.boxes), np.asarray(there.classes)
-        )
-        if len(right) or len(seen):
-            result.append(Judged(index, int(right.sum()), int((~right).sum()), int((~seen).sum())))
+        objects = np.asarray(there.boxes), np.asarray(there.classes), there.crowd, there.difficult
+        matched = drawing.match(boxes, classes, scores[scores >= min_score], *objects)
+        judged = Judged(index, int(matched.right.sum()), int(matched.wrong.sum()), int(matched.missed.sum()))
+        if judged.right or judged.wrong or judged.missed:
+            result.append(judged)
     return result
 
 
