@@ -21,9 +21,13 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[cluster.Job
     job.end()
 
 
-def test_chief_and_worker_take_each_step_together(job: cluster.Job) -> None:
+def test_chief_and_worker_take_each_step_together(job: cluster.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     job.start(steps=6)
     cluster.assert_done(job, 6)
+    assert not [*temporary.rglob("ckpt-*")], "the worker's part of saving is left on its disk"
     # Both were in it, and one of them wrote.
     assert any("CollectiveAllReduceStrategy" in str(line["message"]) for line in job.lines())
     assert len(list(job.train_dir.glob("events.out.tfevents.*"))) == 1

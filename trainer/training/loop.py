@@ -100,22 +100,20 @@ class Training:
         # Replicas that train together save together. What all but the chief write of the model is the same, and of no use;
         # where in its data each is belongs to it alone.
         self._leads = cluster.role == CHIEF
-        if self._leads:
-            own = self._train_dir
-            kept = [(own, parts | position.parts)]
-        else:
-            own = paths.join(self._train_dir, "positions", cluster.name.replace(" ", "-"))
-            kept = [(tempfile.mkdtemp(), parts), (own, position.parts)]
-        self._managers = [
-            tf.train.CheckpointManager(
-                tf.train.Checkpoint(**held),
-                folder,
-                max_to_keep=_CHECKPOINTS_KEPT,
-                keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
+        own, kept = self._train_dir, parts | position.parts
+        self._managers: list[Any] = []
+        if not self._leads:
+            own, kept = paths.join(self._train_dir, "positions", cluster.name.replace(" ", "-")), position.parts
+            self._managers.append(_Discarded(parts))
+        if kept:
+            self._managers.append(
+                tf.train.CheckpointManager(
+                    tf.train.Checkpoint(**kept),
+                    own,
+                    max_to_keep=_CHECKPOINTS_KEPT,
+                    keep_checkpoint_every_n_hours=self._experiment.keep_every_hours,
+                )
             )
-            for folder, held in kept
-            if held
-        ]
         if self._resumed and not position.restore(paths.join(own, PurePath(self._resumed).name)):
             log("the data is shuffled anew: the checkpoint does not tell how far in it training was")
         self._writer = tf.summary.create_file_writer(self._train_dir) if self._leads else tf.summary.create_noop_writer()
@@ -236,6 +234,17 @@ class Training:
             if rate:
                 tf.summary.scalar("training/steps_per_second", rate)
         self._writer.flush()
+
+
+class _Discarded:
+    """In place of a CheckpointManager: takes part in the common act of saving, and keeps nothing on the machine's disk."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self._checkpoint = tf.train.Checkpoint(**parts)
+
+    def save(self, checkpoint_number: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._checkpoint.write(f"{folder}/ckpt-{checkpoint_number}")
 
 
 def last_checkpoint(folder: str) -> str | None:
