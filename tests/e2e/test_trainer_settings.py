@@ -76,6 +76,13 @@ red, green = ((first(gray) * deviation + mean)[..., channel] for channel in (0, 
 made["same image"] = bool(np.allclose(first(task), first(task)))
 made["gray"] = [float(abs(red - green).max()), float(abs(first(gray) - first(task)).max())]
 
+# One image a file, which only the files' order shuffles.
+wanted.task["train_data"] |= {"seed": None, "cycle_length": 1, "shuffle_buffer_size": 1, "global_batch_size": 1}
+many = garden.build_task(wanted, [sorted(tf.io.gfile.glob(data + "/many/train-*"))], [])
+of_worker = stepper.worker_data(many, many.task_config.train_data)
+orders = [[float(abs(images.numpy()).sum()) for images, _ in of_worker().take(24)] for _ in range(2)]
+made["orders"] = [[sorted(set(order)).index(one) for one in order] for order in orders]
+
 model = task.build_model()
 optimizer = garden.build_optimizer(wanted, model)
 garden.begin_averages(optimizer, model)
@@ -100,6 +107,7 @@ print(json.dumps(made))
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("settings")
     assert data_command(["digits", str(folder), "--train-images=4", "--test-images=2", "--shards=1"]) == 0
+    assert data_command(["digits", str(folder / "many"), "--train-images=8", "--test-images=8", "--shards=8"]) == 0
     command = [sys.executable, "-c", PROGRAM, str(folder)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -149,6 +157,12 @@ def test_training_images_are_changed(made: dict[str, Any]) -> None:
     assert made["same image"]
     difference, change = made["gray"]
     assert difference < 1e-3 < change
+
+
+def test_each_worker_beside_parameter_servers_reads_all_files_in_an_order_of_its_own(made: dict[str, Any]) -> None:
+    one, other = made["orders"]
+    assert all(sorted(order[start : start + 8]) == [*range(8)] for order in (one, other) for start in (0, 8, 16))
+    assert one != other
 
 
 def test_evaluation_takes_the_averages_of_the_weights(made: dict[str, Any]) -> None:

@@ -93,9 +93,8 @@ class ClusterStepper:
     def __init__(self, strategy: Any, cluster: Cluster, task: Any, model: Any, optimizer: Any, data: Any) -> None:
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         self.window = 3 * len(cluster.workers)
-        dataset_fn = tf.function(tracing.plainly(lambda: task.build_inputs(data)), autograph=False)
         self.position = position.Position(None, data)  # each worker has its own
-        self._batches = iter(self._coordinator.create_per_worker_dataset(dataset_fn))
+        self._batches = iter(self._coordinator.create_per_worker_dataset(worker_data(task, data)))
 
         def replica_step(inputs: Any) -> Any:
             return task.train_step(inputs, model=model, optimizer=optimizer)[task.loss]
@@ -105,6 +104,14 @@ class ClusterStepper:
     def schedule(self, wish: Wish) -> Pending:
         value = self._step.use(lambda step: self._coordinator.schedule(step, args=(self._batches,)))
         return _Scheduled(self._coordinator, value, wish)
+
+
+def worker_data(task: Any, data: Any) -> Any:
+    """The tf.function that makes a worker's dataset: all of the data, in an order of its own."""
+    # To shard, Model Garden draws the seed of the files' order in Python (official/core/input_reader.py), which is once for all
+    # workers, as the function is traced. Nothing is sharded anyway without an input context.
+    whole = data.replace(sharding=False)
+    return tf.function(tracing.plainly(lambda: task.build_inputs(whole)), autograph=False)
 
 
 def connect(cluster: Cluster) -> Any:
