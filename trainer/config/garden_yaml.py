@@ -6,7 +6,7 @@ Its fields and values are checked by Model Garden itself, when the task is built
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -141,7 +141,7 @@ class _Mapping:
         value = self.values.get(key)
         if not _is_size(value):
             raise self._wrong(key, "a whole number above 0", value)
-        return int(value)
+        return value
 
     def sizes(self, key: str, count: int) -> None:
         """Checks that a list of so many sizes is there."""
@@ -154,5 +154,5 @@ class _Mapping:
         return InputError(f"{self.path}: {self.name}.{key} {found}")
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
