@@ -19,7 +19,7 @@ from trainer import arguments, files, paths, runtime
 from trainer.errors import InputError
 from trainer.progress import duration, log
 from trainer.train import check_inputs, read_names
-from trainer.training import server
+from trainer.training import gpus, server
 
 if TYPE_CHECKING:
     from trainer.config.inputs import EvalSettings
@@ -102,6 +102,7 @@ class Evaluation:
         from trainer.evaluation import detection
 
         runtime.quiet_logging()
+        gpus.warn_if_unseen()
         self._sets = [
             HeldOutSet(
                 paths.join(eval_dir, name) if name else eval_dir,

@@ -21,7 +21,7 @@ from trainer.config.inputs import Reader
 from trainer.data import label_map, records
 from trainer.errors import InputError
 from trainer.progress import Progress, duration, log
-from trainer.training import server
+from trainer.training import gpus, server
 from trainer.training.cluster import CHIEF, Cluster, from_environment
 from trainer.training.finish import FAILED, FINISHED, FinishMarker
 from trainer.training.stopping import Stop
@@ -152,6 +152,7 @@ def _train(cluster: Cluster, train_dir: str, inputs: Inputs, stall_seconds: floa
         from trainer.training import loop
 
         runtime.quiet_logging()
+        gpus.warn_if_unseen()
         for note in inputs.experiment.approximations if cluster.role == CHIEF else ():
             log(f"{inputs.experiment.path}: line {note.line}: {note.sentence()}", "WARNING")
         done = loop.last_step(train_dir)

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from trainer import progress
 from trainer.errors import InputError
-from trainer.training.cluster import Cluster
+from trainer.training import gpus
+from trainer.training.cluster import WORKER, Cluster
 from trainer.training.finish import FAILED, FinishMarker
 
 _POLL_SECONDS = 1.0
@@ -32,6 +33,8 @@ def serve(cluster: Cluster, train_dir: str) -> NoReturn:
     marker = FinishMarker(train_dir)
     import tensorflow as tf
 
+    if cluster.role == WORKER:
+        gpus.warn_if_unseen()
     try:
         server = tf.distribute.Server(tf.train.ClusterSpec(cluster.spec()), job_name=cluster.role, task_index=cluster.index)
     except tf.errors.OpError as error:
