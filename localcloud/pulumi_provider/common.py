@@ -11,6 +11,9 @@ from localcloud.pulumi_provider.rest import NotFound
 
 REQUIRED = Field(required=True, fixed=True)
 
+LABELS = frozenset({"pulumiLabels", "effectiveLabels"})
+"""Outputs that follow the input `labels`."""
+
 
 def gone(call: Any, *args: Any, **kwargs: Any) -> Any:
     """The call's answer, or None if what it is about is not there."""

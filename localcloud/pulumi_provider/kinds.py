@@ -35,8 +35,9 @@ class Kind:
 
     `identity` gives the id. `create`, `update` and `delete` call the service; without `update` every change replaces.
     `read` gives the live properties (inputs among them in the form in which they were given), or None if it is gone.
-    `assigned`: what of `create`'s answer the service alone decides and the other calls need. `imported`: the inputs that name
-    the resource, from the id that a user gives to `pulumi import`, or None if it is no such id.
+    `assigned`: what of `create`'s answer the service alone decides and the other calls need. `changing`: the outputs that an
+    update may change; the others a preview can tell. `imported`: the inputs that name the resource, from the id that a user
+    gives to `pulumi import`, or None if it is no such id.
     """
 
     fields: Mapping[str, Field]
@@ -46,6 +47,7 @@ class Kind:
     delete: Callable[[Properties], object]
     update: Callable[[Properties], object] | None = None
     assigned: tuple[str, ...] = ()
+    changing: frozenset[str] = frozenset()
     imported: Callable[[str], dict[str, Any] | None] | None = None
 
 
@@ -87,6 +89,11 @@ def diff(kind: Kind, old: Properties, new: Properties, ignore: frozenset[str] = 
     replaces = frozenset(name for name in changes if kind.fields[name].fixed or kind.update is None)
     # One name cannot be taken twice: the old one goes first unless the new one is called differently.
     return Difference(changes, replaces, bool(replaces) and kind.identity(old) == kind.identity(new))
+
+
+def previewed(kind: Kind, old_inputs: Properties, olds: Properties, news: Properties) -> dict[str, Any]:
+    """What is known of a resource after an update: the new inputs, and of the old outputs those that it leaves alone."""
+    return {**{name: value for name, value in olds.items() if name not in old_inputs and name not in kind.changing}, **news}
 
 
 def equal(old: Any, new: Any, same: Callable[[Any, Any], bool]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localcloud.pulumi_provider import iam, rest
-from localcloud.pulumi_provider.common import REQUIRED, gone, labelled
+from localcloud.pulumi_provider.common import LABELS, REQUIRED, gone, labelled
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern
 from localcloud.pulumi_provider.rest import REPOSITORIES
@@ -106,6 +106,7 @@ REPOSITORY = Kind(
         "PATCH", repository_path(inputs), {"updateMask": ",".join(CHANGEABLE)}, repository_body(inputs)
     ),
     delete=delete_repository,
+    changing=LABELS | {"updateTime"},
     imported=import_pattern(REPOSITORY_NAME.format("repositoryId"), "{project}/{location}/{repositoryId}"),
 )
 

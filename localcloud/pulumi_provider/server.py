@@ -23,7 +23,7 @@ from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add
 
 from localcloud.pulumi_provider import engine
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import Kind, check, diff, refreshed
+from localcloud.pulumi_provider.kinds import Kind, check, diff, previewed, refreshed
 from localcloud.pulumi_provider.resources import FUNCTIONS, kind_of
 from localcloud.pulumi_provider.rest import Conflict
 from localcloud.pulumi_provider.values import from_struct, to_struct
@@ -172,12 +172,12 @@ class Provider(ResourceProviderServicer):
     @reported
     def Update(self, request: Any, context: grpc.ServicerContext) -> Any:
         token, kind = kind_of(request.urn)
-        inputs = from_struct(request.news)
+        inputs, olds = from_struct(request.news), from_struct(request.olds)
         if request.preview:
-            return proto.UpdateResponse(properties=request.news)
+            known = previewed(kind, from_struct(request.old_inputs), olds, inputs)
+            return proto.UpdateResponse(properties=to_struct(known))
         if kind.update is None:
             raise ProviderError(f"{token} cannot be changed in place")
-        olds = from_struct(request.olds)
         known = {**inputs, **{name: olds[name] for name in kind.assigned if name in olds}}
         kind.update(known)
         return proto.UpdateResponse(properties=to_struct({**known, **(kind.read(known) or {})}))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.pulumi_provider import iam, rest
-from localcloud.pulumi_provider.common import REQUIRED, gone, labelled, project
+from localcloud.pulumi_provider.common import LABELS, REQUIRED, gone, labelled, project
 from localcloud.pulumi_provider.emptying import empty
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern, is_asset
@@ -141,6 +141,7 @@ BUCKET = Kind(
     read=read_bucket,
     update=update_bucket,
     delete=delete_bucket,
+    changing=LABELS,
     imported=import_bucket,
 )
 
@@ -189,6 +190,7 @@ OBJECT = Kind(
     read=read_object,
     update=upload_object,
     delete=lambda inputs: gone(STORAGE.call, "DELETE", object_path(inputs)),
+    changing=frozenset({"md5hash", "crc32c", "generation", "mediaLink"}),
 )
 
 BUCKET_MEMBER = iam.member_kind(

@@ -8,7 +8,7 @@ import pytest
 from localcloud.pulumi_provider import iam
 from localcloud.pulumi_provider.accounts import ACCOUNT
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import ASSET, SIGNATURE, UNKNOWN, Change, check, diff, refreshed
+from localcloud.pulumi_provider.kinds import ASSET, SIGNATURE, UNKNOWN, Change, check, diff, previewed, refreshed
 from localcloud.pulumi_provider.projects import PROJECT_MEMBER
 from localcloud.pulumi_provider.registry import REPOSITORY
 from localcloud.pulumi_provider.resources import KINDS, kind_of
@@ -181,3 +181,13 @@ def test_a_member_of_a_resource_that_is_gone_is_gone_too() -> None:
     inputs = {"bucket": "b", "role": "r", "member": "m"}
     assert kind.read(inputs) is None
     kind.delete(inputs)
+
+
+def test_a_preview_knows_the_outputs_that_an_update_leaves_alone() -> None:
+    old = {"project": "p", "accountId": "a", "displayName": "One", "description": "gone"}
+    outputs = {"email": "a@p", "member": "serviceAccount:a@p"}
+    new = {"project": "p", "accountId": "a", "displayName": "Two"}
+    assert previewed(ACCOUNT, old, {**old, **outputs}, new) == {**new, **outputs}
+    labelled = {**bucket(labels={"a": "1"}), "effectiveLabels": {"a": "1"}, "url": "gs://b", "lifecycleRules": []}
+    known = previewed(BUCKET, bucket(labels={"a": "1"}), labelled, bucket())
+    assert known == {**bucket(), "url": "gs://b", "lifecycleRules": []}
