@@ -11,6 +11,7 @@ from localcloud.pulumi_provider.kinds import Field, Kind, Properties
 from localcloud.pulumi_provider.rest import IAM
 
 EMAIL = r"projects/(?P<project>[^/ ]+)/serviceAccounts/(?P<account>[^/@ ]+)@(?P<of>[^/. ]+)\.iam\.gserviceaccount\.com"
+TEXTS = ("displayName", "description")
 
 
 def account_path(inputs: Properties) -> str:
@@ -19,14 +20,14 @@ def account_path(inputs: Properties) -> str:
 
 
 def account_body(inputs: Properties) -> dict[str, Any]:
-    return {name: inputs[name] for name in ("displayName", "description") if name in inputs}
+    return {name: inputs[name] for name in TEXTS if name in inputs}
 
 
 def read_account(inputs: Properties) -> dict[str, Any] | None:
     account = gone(IAM.call, "GET", account_path(inputs))
     if account is None:
         return None
-    live = {name: account[name] for name in ("name", "email", "uniqueId", "displayName", "description") if name in account}
+    live = {name: account[name] for name in ("name", "email", "uniqueId", *TEXTS) if name in account}
     return {**live, "member": f"serviceAccount:{account['email']}"}
 
 
@@ -48,9 +49,10 @@ ACCOUNT = Kind(
     update=lambda inputs: IAM.call(
         "PATCH",
         account_path(inputs),
-        body={"serviceAccount": account_body(inputs), "updateMask": "displayName,description"},
+        body={"serviceAccount": account_body(inputs), "updateMask": ",".join(TEXTS)},
     ),
     delete=lambda inputs: gone(IAM.call, "DELETE", account_path(inputs)),
+    reported=frozenset(TEXTS),
     imported=import_account,
 )
 

@@ -66,6 +66,7 @@ BUDGET = Kind(
     ),
     delete=lambda inputs: gone(BUDGETS.call, "DELETE", budget_path(inputs)),
     assigned=("name",),
+    reported=frozenset({*SAME, "budgetFilter", "allUpdatesRule"}),
     imported=import_pattern(
         "billingAccounts/{billingAccount}/budgets/{name}", "{billingAccount}/{name}", "{billingAccount} {name}"
     ),

@@ -97,6 +97,7 @@ POOL = Kind(
     read=lambda inputs: read(pool_path(inputs), (*TEXTS, "mode")),
     update=lambda inputs: update(pool_path(inputs), inputs, TEXTS),
     delete=lambda inputs: delete(pool_path(inputs), TEXTS),
+    reported=frozenset(TEXTS),
     imported=import_pool,
 )
 
@@ -117,5 +118,6 @@ PROVIDER = Kind(
     read=lambda inputs: read(provider_path(inputs), OF_PROVIDER),
     update=lambda inputs: update(provider_path(inputs), inputs, OF_PROVIDER),
     delete=lambda inputs: delete(provider_path(inputs), OF_PROVIDER),
+    reported=frozenset(OF_PROVIDER),
     imported=import_provider,
 )

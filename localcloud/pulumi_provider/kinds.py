@@ -36,7 +36,8 @@ class Kind:
     `identity` gives the id. `create`, `update` and `delete` call the service; without `update` every change replaces.
     `read` gives the live properties (inputs among them in the form in which they were given), or None if it is gone.
     `assigned`: what of `create`'s answer the service alone decides and the other calls need. `changing`: the outputs that an
-    update may change; the others a preview can tell. `imported`: the inputs that name the resource, from the id that a user
+    update may change; the others a preview can tell. `reported`: the inputs that the service tells of whenever they are not empty,
+    so that one which `read` lacks was removed. `imported`: the inputs that name the resource, from the id that a user
     gives to `pulumi import`, or None if it is no such id.
     """
 
@@ -48,6 +49,7 @@ class Kind:
     update: Callable[[Properties], object] | None = None
     assigned: tuple[str, ...] = ()
     changing: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
     imported: Callable[[str], dict[str, Any] | None] | None = None
 
 
@@ -106,9 +108,20 @@ def is_asset(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get(SIGNATURE) == ASSET
 
 
-def refreshed(inputs: Properties, live: Properties) -> dict[str, Any]:
+def refreshed(kind: Kind, inputs: Properties, live: Properties) -> dict[str, Any]:
     """Inputs as the live resource has them, so that the next diff shows what drifted."""
-    return {name: live.get(name, value) for name, value in inputs.items()}
+    return {name: live.get(name, value) for name, value in kept(kind, inputs, live).items()}
+
+
+def kept(kind: Kind, properties: Properties, live: Properties) -> dict[str, Any]:
+    """Properties without those that the live resource has no longer. (What is empty is left out by services: it is kept.)"""
+    return {name: value for name, value in properties.items() if name in live or name not in kind.reported or is_empty(value)}
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: false, empty, or made of such."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return not value or bool(parts) and all(is_empty(part) for part in parts)
 
 
 def import_pattern(*patterns: str) -> Callable[[str], dict[str, Any] | None]:

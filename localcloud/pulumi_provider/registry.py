@@ -107,6 +107,7 @@ REPOSITORY = Kind(
     ),
     delete=delete_repository,
     changing=LABELS | {"updateTime"},
+    reported=frozenset(CHANGEABLE),
     imported=import_pattern(REPOSITORY_NAME.format("repositoryId"), "{project}/{location}/{repositoryId}"),
 )
 

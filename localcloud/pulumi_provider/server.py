@@ -23,7 +23,7 @@ from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add
 
 from localcloud.pulumi_provider import engine
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import Kind, check, diff, previewed, refreshed
+from localcloud.pulumi_provider.kinds import Kind, check, diff, kept, previewed, refreshed
 from localcloud.pulumi_provider.resources import FUNCTIONS, kind_of
 from localcloud.pulumi_provider.rest import Conflict
 from localcloud.pulumi_provider.values import from_struct, to_struct
@@ -136,7 +136,7 @@ class Provider(ResourceProviderServicer):
             # Taken by an equal one: an interrupted `pulumi up` may have made it without noting so.
             known = inputs
             live = kind.read(inputs)
-            if live is None or diff(kind, refreshed(inputs, live), inputs).changes:
+            if live is None or diff(kind, refreshed(kind, inputs, live), inputs).changes:
                 raise
         return proto.CreateResponse(id=kind.identity(known), properties=to_struct({**known, **(live or {})}))
 
@@ -150,7 +150,9 @@ class Provider(ResourceProviderServicer):
         if live is None:
             return proto.ReadResponse()  # without an id: it is gone
         return proto.ReadResponse(
-            id=request.id, properties=to_struct({**properties, **live}), inputs=to_struct(refreshed(inputs, live))
+            id=request.id,
+            properties=to_struct({**kept(kind, properties, live), **live}),
+            inputs=to_struct(refreshed(kind, inputs, live)),
         )
 
     @staticmethod

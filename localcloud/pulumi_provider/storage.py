@@ -142,6 +142,7 @@ BUCKET = Kind(
     update=update_bucket,
     delete=delete_bucket,
     changing=LABELS,
+    reported=frozenset(OPTIONAL),
     imported=import_bucket,
 )
 

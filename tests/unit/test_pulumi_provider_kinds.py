@@ -84,7 +84,7 @@ def test_an_object_changes_with_its_content_and_not_with_where_its_file_was() ->
 
 def test_drift_shows_in_the_inputs_that_were_given() -> None:
     inputs = bucket(labels={"a": "1"})
-    drifted = refreshed(inputs, {**inputs, "labels": {"a": "2"}, "url": "gs://b"})
+    drifted = refreshed(BUCKET, inputs, {**inputs, "labels": {"a": "2"}, "url": "gs://b"})
     assert diff(BUCKET, drifted, inputs).changes == {"labels": Change.UPDATE}
     assert "url" not in drifted
 
@@ -191,3 +191,11 @@ def test_a_preview_knows_the_outputs_that_an_update_leaves_alone() -> None:
     labelled = {**bucket(labels={"a": "1"}), "effectiveLabels": {"a": "1"}, "url": "gs://b", "lifecycleRules": []}
     known = previewed(BUCKET, bucket(labels={"a": "1"}), labelled, bucket())
     assert known == {**bucket(), "url": "gs://b", "lifecycleRules": []}
+
+
+def test_what_the_service_has_no_longer_shows_and_what_was_empty_does_not() -> None:
+    account = {"project": "p", "accountId": "a", "displayName": "One", "description": ""}
+    drifted = refreshed(ACCOUNT, account, {"email": "a@p"})
+    assert diff(ACCOUNT, drifted, account).changes == {"displayName": Change.ADD}
+    given = bucket(versioning={"enabled": False}, encryption={"defaultKmsKeyName": "k"}, forceDestroy=True)
+    assert diff(BUCKET, refreshed(BUCKET, given, {}), given).changes == {"encryption": Change.ADD}

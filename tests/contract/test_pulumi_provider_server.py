@@ -1,0 +1,96 @@
+"""The provider's calls of the protocol, as Pulumi's engine sends them, on a real local cloud."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+from pulumi.runtime.proto import provider_pb2 as proto
+
+from localcloud.pulumi_provider.resources import KINDS
+from localcloud.pulumi_provider.server import Provider
+from localcloud.pulumi_provider.values import from_struct, to_struct
+
+if TYPE_CHECKING:
+    from conftest import LocalCloud
+
+P = "odcloud-local"
+MEMBER = "user:someone@example.com"
+POLICY = {"id": "old", "action": "DELETE", "condition": {"tagState": "UNTAGGED", "olderThan": "30d"}}
+
+
+class Refused(Exception):
+    """What Pulumi would show for the resource."""
+
+
+class Context:
+    def abort(self, code: object, message: str) -> NoReturn:
+        raise Refused(message)
+
+
+class Stack:
+    """A stack of Pulumi's: it checks, creates, reads and deletes resources by a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.provider = Provider("1")
+
+    def urn(self, token: str) -> str:
+        return f"urn:pulumi:{self.name}::program::{token}::resource"
+
+    def call(self, method: str, token: str, **fields: Any) -> Any:
+        known = {name: to_struct(value) if isinstance(value, dict) else value for name, value in fields.items()}
+        request = getattr(proto, f"{method}Request")(urn=self.urn(token), **known)
+        return getattr(self.provider, method)(request, Context())
+
+    def check(self, token: str, news: dict[str, Any], **more: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        answer = self.call("Check", token, news=news, **more)
+        return from_struct(answer.inputs), {failure.property: failure.reason for failure in answer.failures}
+
+    def create(self, token: str, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        checked, failures = self.check(token, inputs)
+        assert not failures
+        made = self.call("Create", token, properties=checked)
+        return made.id, from_struct(made.properties)
+
+    def read(self, token: str, given: str, properties: dict[str, Any], inputs: dict[str, Any]) -> Any:
+        return self.call("Read", token, id=given, properties=properties, inputs=inputs)
+
+
+@pytest.fixture
+def stack(local_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """A stack on the local cloud, with the environment that `odcloud local env` gives."""
+    for name in ("IAM", "RESOURCE_MANAGER", "SERVICE_USAGE", "ARTIFACT_REGISTRY", "IAM_BETA", "BILLING"):
+        monkeypatch.setenv(f"GOOGLE_{name}_CUSTOM_ENDPOINT", f"{local_cloud.url}/v1/")
+    monkeypatch.setenv("GOOGLE_STORAGE_CUSTOM_ENDPOINT", f"{local_cloud.url}/storage/v1/")
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", (local_cloud.home / "token").read_text())
+    monkeypatch.setenv("GOOGLE_PROJECT", P)
+    monkeypatch.setenv("GOOGLE_REGION", "europe-west1")
+    monkeypatch.setenv("PULUMI_HOME", str(local_cloud.home / "pulumi-home"))
+    return Stack("one")
+
+
+def token(name: str) -> str:
+    (found,) = [token for token in KINDS if token.endswith(f"/{name}")]
+    return found
+
+
+def test_what_others_removed_is_not_in_the_inputs_any_more(local_cloud: LocalCloud, stack: Stack) -> None:
+    account, repository = token("account:Account"), token("repository:Repository")
+    for kind, inputs in (
+        (account, {"accountId": "drifts", "displayName": "One"}),
+        (repository, {"location": "us-central1", "repositoryId": "drifts", "format": "DOCKER", "cleanupPolicies": [POLICY]}),
+    ):
+        checked, _ = stack.check(kind, inputs)
+        made, outputs = stack.create(kind, inputs)
+        assert from_struct(stack.read(kind, made, outputs, checked).inputs).keys() == checked.keys()
+        if kind == account:
+            change = {"serviceAccount": {"displayName": ""}, "updateMask": "displayName"}
+            local_cloud.call("iam.projects.serviceAccounts.patch", change, name=made)
+        else:
+            api = "artifactregistry.projects.locations.repositories"
+            local_cloud.call(f"{api}.patch", {}, name=made, updateMask="cleanupPolicies")
+        removed = {"displayName", "cleanupPolicies"} & checked.keys()
+        again = stack.read(kind, made, outputs, checked)
+        assert checked.keys() - from_struct(again.inputs).keys() == removed
+        assert not removed & from_struct(again.properties).keys()
