@@ -59,6 +59,7 @@ ACCOUNT = Kind(
 ACCOUNT_MEMBER = iam.member_kind(
     iam.PolicyOf(
         scope=("serviceAccountId",),
+        name="{serviceAccountId}",
         get=lambda inputs: IAM.call(
             "POST", f"{inputs['serviceAccountId']}:getIamPolicy", {"options.requestedPolicyVersion": 3}, body={}
         ),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from localcloud.pulumi_provider.common import REQUIRED, gone
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties
 from localcloud.pulumi_provider.rest import Conflict, NotFound
@@ -20,10 +21,11 @@ Condition = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PolicyOf:
-    """How one kind of resource gives and takes its policy. `scope`: the inputs that name the resource, which `imported` reads
-    from its name."""
+    """How one kind of resource gives and takes its policy. `scope`: the inputs that name the resource, and `name` the name that
+    they make, as ids have it; `imported` reads them from a name."""
 
     scope: tuple[str, ...]
+    name: str
     get: Callable[[Properties], Policy]
     set: Callable[[Properties, Policy], object]
     imported: Callable[[str], dict[str, Any] | None]
@@ -95,42 +97,83 @@ def change(target: PolicyOf, inputs: Properties, edit: Callable[[Policy, str, st
 
 
 def identity(target: PolicyOf, inputs: Properties) -> str:
-    parts = [str(inputs.get(name, "")) for name in (*target.scope, "role", "member")]
+    """The real provider's: `NAME/ROLE/MEMBER`, and under a condition `/TITLE/DESCRIPTION/EXPRESSION` behind it."""
+    parts = [target.name.format_map(scoped(target, inputs)), inputs["role"], inputs["member"]]
     condition = inputs.get("condition")
-    return "/".join([*parts, str(condition.get("title", ""))] if isinstance(condition, Mapping) else parts)
+    if isinstance(condition, Mapping):
+        parts += [condition.get(name, "") for name in ("title", "description", "expression")]
+    return "/".join(map(str, parts))
+
+
+def scoped(target: PolicyOf, inputs: Properties) -> dict[str, Any]:
+    """Inputs whose resource is named by its own name alone. The real provider takes a repository's whole name, too, and has
+    that or a bucket's `b/NAME` in its state."""
+    return {**inputs, **(target.imported(str(inputs[target.scope[-1]])) or {})}
+
+
+def condition_of(policy: Policy, role: str, member: str, title: str) -> Condition | None:
+    """The condition with this title under which the member has the role; without a title it is the role under none.
+
+    Raises:
+        ProviderError: there is none without a title, or more than one with it.
+    """
+    under = [
+        binding.get("condition") or {}
+        for binding in policy.get("bindings", ())
+        if binding["role"] == role and member in binding.get("members", ())
+    ]
+    found = [condition for condition in under if condition.get("title", "") == title]
+    if len(found) > 1:
+        raise ProviderError(f"{member} has {role} under {len(found)} conditions titled {title!r}: rename all of them but one")
+    if not found and not title and under:
+        titles = ", ".join(repr(condition.get("title", "")) for condition in under)
+        raise ProviderError(f"{member} has {role} under a condition only: end the id with its title, which is one of {titles}")
+    if found:
+        return found[0] or None
+    return {"title": title} if title else None  # one that there is not, as reading it will say
 
 
 def member_kind(target: PolicyOf) -> Kind:
     """`…IAMMember` of a resource: all inputs fixed. (The policy's etag is not kept: it changes with every other member.)
 
-    Imported by the resource's name, the role and the member, with blanks between, as the real provider takes them.
+    Imported by the resource's name, the role, the member and the title of its condition, if it has one, with blanks between, as
+    the real provider takes them.
     """
 
     def imported(given: str) -> dict[str, Any] | None:
-        resource, *rest = given.split(" ")
-        named = target.imported(resource) if len(rest) == 2 else None
-        return None if named is None else {**named, "role": rest[0], "member": rest[1]}
+        resource, *rest = given.split(" ", 3)
+        named = target.imported(resource) if len(rest) >= 2 else None
+        if named is None:
+            return None
+        role, member, *title = rest
+        policy = gone(target.get, named) or {}
+        return {**named, "role": role, "member": member, "condition": condition_of(policy, role, member, "".join(title))}
 
     def read(inputs: Properties) -> dict[str, Any] | None:
         try:
-            policy = target.get(inputs)
+            policy = target.get(scoped(target, inputs))
         except NotFound:
             return None
         return {} if has_member(policy, inputs["role"], inputs["member"], inputs.get("condition")) else None
 
+    def same_resource(old: Any, new: Any) -> bool:
+        last = target.scope[-1]
+        return bool(scoped(target, {last: old})[last] == scoped(target, {last: new})[last])
+
     def delete(inputs: Properties) -> None:
         try:
-            change(target, inputs, without_member)
+            change(target, scoped(target, inputs), without_member)
         except NotFound:
             return  # the resource is gone, and its policy with it
 
     return Kind(
         fields={
-            **{name: Field(required=True, fixed=True) for name in (*target.scope, "role", "member")},
+            **dict.fromkeys((*target.scope, "role", "member"), REQUIRED),
+            target.scope[-1]: Field(required=True, fixed=True, same=same_resource),
             "condition": Field(fixed=True),
         },
         identity=lambda inputs: identity(target, inputs),
-        create=lambda inputs: change(target, inputs, with_member),
+        create=lambda inputs: change(target, scoped(target, inputs), with_member),
         read=read,
         delete=delete,
         imported=imported,

@@ -36,8 +36,8 @@ class Kind:
     `identity` gives the id. `create`, `update` and `delete` call the service; without `update` every change replaces.
     `read` gives the live properties (inputs among them in the form in which they were given), or None if it is gone.
     `assigned`: what of `create`'s answer the service alone decides and the other calls need. `changing`: the outputs that an
-    update may change; the others a preview can tell. `reported`: the inputs that the service tells of whenever they are not empty,
-    so that one which `read` lacks was removed. `imported`: the inputs that name the resource, from the id that a user
+    update may change; the others a preview can tell. `reported`: the inputs that the service tells of whenever they are not
+    empty, so that one which `read` lacks was removed. `imported`: the inputs that name the resource, from the id that a user
     gives to `pulumi import`, or None if it is no such id.
     """
 
@@ -120,8 +120,9 @@ def kept(kind: Kind, properties: Properties, live: Properties) -> dict[str, Any]
 
 def is_empty(value: Any) -> bool:
     """Whether a value says nothing: false, empty, or made of such."""
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return not value or bool(parts) and all(is_empty(part) for part in parts)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return all(map(is_empty, value)) if isinstance(value, list) else not value
 
 
 def import_pattern(*patterns: str) -> Callable[[str], dict[str, Any] | None]:

@@ -62,6 +62,7 @@ SERVICE = Kind(
 PROJECT_MEMBER = iam.member_kind(
     iam.PolicyOf(
         scope=("project",),
+        name="{project}",
         get=lambda inputs: PROJECTS.call(
             "POST", f"projects/{inputs['project']}:getIamPolicy", body={"options": {"requestedPolicyVersion": 3}}
         ),

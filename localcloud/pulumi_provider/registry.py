@@ -112,17 +112,21 @@ REPOSITORY = Kind(
 )
 
 
+OF_REPOSITORY = REPOSITORY_NAME.format("repository")
+
+
 def policy_path(inputs: Properties) -> str:
-    return f"projects/{inputs['project']}/locations/{inputs['location']}/repositories/{inputs['repository']}"
+    return OF_REPOSITORY.format_map(inputs)
 
 
 REPOSITORY_MEMBER = iam.member_kind(
     iam.PolicyOf(
         scope=("project", "location", "repository"),
+        name=OF_REPOSITORY,
         get=lambda inputs: REPOSITORIES.call(
             "GET", f"{policy_path(inputs)}:getIamPolicy", {"options.requestedPolicyVersion": 3}
         ),
         set=lambda inputs, policy: REPOSITORIES.call("POST", f"{policy_path(inputs)}:setIamPolicy", body={"policy": policy}),
-        imported=import_pattern(REPOSITORY_NAME.format("repository"), "{project}/{location}/{repository}"),
+        imported=import_pattern(OF_REPOSITORY, "{project}/{location}/{repository}"),
     )
 )

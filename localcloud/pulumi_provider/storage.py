@@ -197,6 +197,7 @@ OBJECT = Kind(
 BUCKET_MEMBER = iam.member_kind(
     iam.PolicyOf(
         scope=("bucket",),
+        name="b/{bucket}",
         get=lambda inputs: STORAGE.call("GET", f"b/{quote(inputs['bucket'])}/iam", {"optionsRequestedPolicyVersion": 3}),
         set=lambda inputs, policy: STORAGE.call("PUT", f"b/{quote(inputs['bucket'])}/iam", body=policy),
         imported=import_pattern("b/{bucket}", "{bucket}"),

@@ -94,3 +94,42 @@ def test_what_others_removed_is_not_in_the_inputs_any_more(local_cloud: LocalClo
         again = stack.read(kind, made, outputs, checked)
         assert checked.keys() - from_struct(again.inputs).keys() == removed
         assert not removed & from_struct(again.properties).keys()
+
+
+@pytest.mark.parametrize(
+    ("binding", "scope", "named"),
+    [
+        ("bucketIAMMember:BucketIAMMember", {"bucket": "scoped"}, {"bucket": "b/scoped"}),
+        (
+            "repositoryIamMember:RepositoryIamMember",
+            {"location": "us-central1", "repository": "scoped"},
+            {"repository": f"projects/{P}/locations/us-central1/repositories/scoped"},
+        ),
+    ],
+)
+def test_a_member_in_a_state_of_googles_provider_is_read_and_deleted(
+    stack: Stack, binding: str, scope: dict[str, str], named: dict[str, str]
+) -> None:
+    of = {
+        "bucket": ("bucket:Bucket", {"name": "scoped", "location": "EU"}),
+        "repository": ("repository:Repository", {"location": "us-central1", "repositoryId": "scoped", "format": "DOCKER"}),
+    }
+    resource, inputs = of[list(scope)[-1]]
+    made, outputs = stack.create(token(resource), inputs)
+    kind = token(binding)
+    condition = {"title": "until", "expression": "request.time < timestamp('2030-01-01T00:00:00Z')"}
+    for more, suffix, title in (({}, "", ""), ({"condition": condition}, f"/until//{condition['expression']}", " until")):
+        given, known = stack.create(kind, {**scope, "role": "roles/viewer", "member": MEMBER, **more})
+        name = next(reversed(named.values()))
+        assert given == f"{name}/roles/viewer/{MEMBER}{suffix}"
+        assert stack.read(kind, given, {**known, **named}, known).id == given
+        assert stack.read(kind, "an/older/id", known, known).id == "an/older/id"
+        imported = stack.read(kind, f"{name} roles/viewer {MEMBER}{title}", {}, {})
+        assert (imported.id, from_struct(imported.inputs)) == (given, known)
+        stack.call("Delete", kind, id=given, properties={**known, **named})
+        assert stack.read(kind, given, known, known).id == ""
+    stack.create(kind, {**scope, "role": "roles/viewer", "member": MEMBER, "condition": condition})
+    with pytest.raises(Refused, match="under a condition only: end the id with its title, which is one of 'until'"):
+        stack.read(kind, f"{name} roles/viewer {MEMBER}", {}, {})
+    assert stack.read(kind, f"{name} roles/viewer {MEMBER} never", {}, {}).id == ""
+    stack.call("Delete", token(resource), id=made, properties=outputs)

@@ -286,6 +286,7 @@ def test_import(project: Project) -> None:
         "account": f"projects/{P}/serviceAccounts/given-account@{P}.iam.gserviceaccount.com",
         "use": f"projects/{P}/serviceAccounts/given-account@{P}.iam.gserviceaccount.com roles/viewer {MEMBER}",
         "read": f"b/given-bucket roles/viewer {MEMBER}",
+        "late": f"b/given-bucket roles/viewer {MEMBER} {WITH['title']}",
         "logs": f"{P} roles/given.writer {MEMBER}",
         "images": repository,
         "pull": f"{repository} roles/artifactregistry.reader {MEMBER}",

@@ -10,10 +10,10 @@ from localcloud.pulumi_provider.accounts import ACCOUNT
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import ASSET, SIGNATURE, UNKNOWN, Change, check, diff, previewed, refreshed
 from localcloud.pulumi_provider.projects import PROJECT_MEMBER
-from localcloud.pulumi_provider.registry import REPOSITORY
+from localcloud.pulumi_provider.registry import REPOSITORY, REPOSITORY_MEMBER
 from localcloud.pulumi_provider.resources import KINDS, kind_of
 from localcloud.pulumi_provider.rest import STORAGE, Conflict, NotFound
-from localcloud.pulumi_provider.storage import BUCKET, OBJECT, bucket_body
+from localcloud.pulumi_provider.storage import BUCKET, BUCKET_MEMBER, OBJECT, bucket_body
 from localcloud.pulumi_provider.values import from_struct, to_struct
 
 LIFECYCLE = [{"action": {"type": "Delete"}, "condition": {"age": 7, "matchesPrefixes": ["tmp/"]}}]
@@ -104,6 +104,10 @@ def test_another_type_is_refused_by_name() -> None:
 
 def test_identities_are_paths() -> None:
     assert ACCOUNT.identity({"project": "p", "accountId": "a"}) == "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com"
+    given = {"title": "until", "expression": "x < y"}
+    member = {"bucket": "b", "role": "roles/r", "member": "m"}
+    assert BUCKET_MEMBER.identity(member) == BUCKET_MEMBER.identity({**member, "bucket": "b/b"}) == "b/b/roles/r/m"
+    assert BUCKET_MEMBER.identity({**member, "condition": given}) == "b/b/roles/r/m/until//x < y"
     assert (
         REPOSITORY.identity({"project": "p", "location": "l", "repositoryId": "r"}) == "projects/p/locations/l/repositories/r"
     )
@@ -160,7 +164,7 @@ class Store:
 
 def test_members_added_at_the_same_time_all_get_in() -> None:
     store = Store()
-    kind = iam.member_kind(iam.PolicyOf(("bucket",), store.get, store.set, lambda given: None))
+    kind = iam.member_kind(iam.PolicyOf(("bucket",), "b/{bucket}", store.get, store.set, lambda given: None))
     inputs = [{"bucket": "b", "role": "r", "member": f"m{number}"} for number in range(8)]
     threads = [threading.Thread(target=kind.create, args=(one,)) for one in inputs]
     for thread in threads:
@@ -177,7 +181,7 @@ def test_a_member_of_a_resource_that_is_gone_is_gone_too() -> None:
     def get(inputs: object) -> dict[str, Any]:
         raise NotFound("no such bucket")
 
-    kind = iam.member_kind(iam.PolicyOf(("bucket",), get, lambda inputs, policy: None, lambda given: None))
+    kind = iam.member_kind(iam.PolicyOf(("bucket",), "b/{bucket}", get, lambda inputs, policy: None, lambda given: None))
     inputs = {"bucket": "b", "role": "r", "member": "m"}
     assert kind.read(inputs) is None
     kind.delete(inputs)
@@ -199,3 +203,24 @@ def test_what_the_service_has_no_longer_shows_and_what_was_empty_does_not() -> N
     assert diff(ACCOUNT, drifted, account).changes == {"displayName": Change.ADD}
     given = bucket(versioning={"enabled": False}, encryption={"defaultKmsKeyName": "k"}, forceDestroy=True)
     assert diff(BUCKET, refreshed(BUCKET, given, {}), given).changes == {"encryption": Change.ADD}
+
+
+def test_a_resource_named_in_full_is_the_same_resource() -> None:
+    """As the real provider has it in its state."""
+    short = {"project": "p", "location": "l", "repository": "r", "role": "roles/r", "member": "m"}
+    full = {**short, "repository": "projects/p/locations/l/repositories/r"}
+    assert not diff(REPOSITORY_MEMBER, full, short).changes
+    assert REPOSITORY_MEMBER.identity(full) == REPOSITORY_MEMBER.identity(short) == f"{full['repository']}/roles/r/m"
+    assert diff(REPOSITORY_MEMBER, full, {**short, "repository": UNKNOWN}).replaces == {"repository"}
+
+
+def test_the_condition_of_a_member_is_found_by_its_title() -> None:
+    until, other = {"title": "until", "expression": "a"}, {"title": "other", "expression": "b"}
+    bound = [{"role": "r", "members": ["m"], "condition": condition} for condition in (until, other)]
+    assert iam.condition_of({"bindings": bound}, "r", "m", "until") == until
+    assert iam.condition_of({"bindings": [*bound, {"role": "r", "members": ["m"]}]}, "r", "m", "") is None
+    assert iam.condition_of({}, "r", "m", "") is None
+    with pytest.raises(ProviderError, match="a condition only: end the id with its title, which is one of 'until', 'other'"):
+        iam.condition_of({"bindings": bound}, "r", "m", "")
+    with pytest.raises(ProviderError, match="under 2 conditions titled 'until'"):
+        iam.condition_of({"bindings": [bound[0], {**bound[0], "condition": {**until, "expression": "c"}}]}, "r", "m", "until")
