@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from localcloud.pulumi_provider import iam
-from localcloud.pulumi_provider.common import REQUIRED, gone
+from localcloud.pulumi_provider.common import PROJECT, REQUIRED, gone
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties
 from localcloud.pulumi_provider.rest import IAM
 
@@ -38,7 +38,7 @@ def import_account(given: str) -> dict[str, Any] | None:
 
 
 ACCOUNT = Kind(
-    fields={"project": REQUIRED, "accountId": REQUIRED, "displayName": Field(), "description": Field()},
+    fields={"project": PROJECT, "accountId": REQUIRED, "displayName": Field(), "description": Field()},
     identity=account_path,
     create=lambda inputs: IAM.call(
         "POST",

@@ -10,6 +10,8 @@ from localcloud.pulumi_provider.kinds import Field
 from localcloud.pulumi_provider.rest import NotFound
 
 REQUIRED = Field(required=True, fixed=True)
+PROJECT = Field(required=True, fixed=True, setting="project")
+REGION = Field(required=True, fixed=True, setting="region")
 
 LABELS = frozenset({"pulumiLabels", "effectiveLabels"})
 """Outputs that follow the input `labels`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.pulumi_provider import rest
-from localcloud.pulumi_provider.common import REQUIRED, gone, project
+from localcloud.pulumi_provider.common import PROJECT, REQUIRED, gone, project
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern
 from localcloud.pulumi_provider.rest import POOLS, Conflict
@@ -82,7 +82,7 @@ def import_provider(given: str) -> dict[str, Any] | None:
 
 POOL = Kind(
     fields={
-        "project": REQUIRED,
+        "project": PROJECT,
         "workloadIdentityPoolId": REQUIRED,
         "mode": Field(fixed=True),
         **{name: Field() for name in TEXTS},
@@ -103,7 +103,7 @@ POOL = Kind(
 
 PROVIDER = Kind(
     fields={
-        "project": REQUIRED,
+        "project": PROJECT,
         "workloadIdentityPoolId": REQUIRED,
         "workloadIdentityPoolProviderId": REQUIRED,
         **{name: Field() for name in OF_PROVIDER},

@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from localcloud.pulumi_provider.common import REQUIRED, gone
+from localcloud.pulumi_provider.common import PROJECT, REGION, REQUIRED, gone
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties
 from localcloud.pulumi_provider.rest import Conflict, NotFound
 
 ATTEMPTS = 20
+OF_SETTINGS = {"project": PROJECT, "location": REGION}
 Policy = dict[str, Any]
 Condition = Mapping[str, Any]
 """`title`, `expression` and perhaps `description`, as the resource's input and as the policy has it."""
@@ -168,8 +169,8 @@ def member_kind(target: PolicyOf) -> Kind:
 
     return Kind(
         fields={
-            **dict.fromkeys((*target.scope, "role", "member"), REQUIRED),
-            target.scope[-1]: Field(required=True, fixed=True, same=same_resource),
+            **{name: OF_SETTINGS.get(name, REQUIRED) for name in (*target.scope, "role", "member")},
+            target.scope[-1]: replace(OF_SETTINGS.get(target.scope[-1], REQUIRED), same=same_resource),
             "condition": Field(fixed=True),
         },
         identity=lambda inputs: identity(target, inputs),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,12 +23,19 @@ ASSET = "c44067f5952c0a294b673a41bacd8c17"
 
 @dataclass(frozen=True)
 class Field:
-    """An input. `fixed`: another value makes another resource. `same`: whether two values mean the same."""
+    """An input. `fixed`: another value makes another resource. `same`: whether two values mean the same.
+
+    Where none is given: `default`, or the provider's `setting` of that name, or of a name the resource's own with seven digits
+    behind it, which have at most `auto` characters. `wrong`: what is to be said of a value that cannot be used, or None.
+    """
 
     required: bool = False
     fixed: bool = False
     default: Any = None
+    setting: str = ""
+    auto: int = 0
     same: Callable[[Any, Any], bool] = operator.eq
+    wrong: Callable[[Any], str | None] = lambda value: None
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,23 @@ def check(kind: Kind, inputs: Properties) -> tuple[dict[str, Any], list[tuple[st
     """Inputs with defaults filled in, and failures as (property, reason)."""
     failures = [(name, "not a property that the local cloud's provider serves") for name in inputs if name not in kind.fields]
     failures += [(name, "required") for name, field in kind.fields.items() if field.required and inputs.get(name) in (None, "")]
+    said = {name: field.wrong(inputs[name]) for name, field in kind.fields.items() if inputs.get(name) not in (None, UNKNOWN)}
+    failures += [(name, reason) for name, reason in said.items() if reason]
     defaults = {name: field.default for name, field in kind.fields.items() if field.default is not None}
     return {**defaults, **{name: value for name, value in inputs.items() if value is not None}}, failures
+
+
+def auto_name(name: str, seed: bytes, longest: int) -> str:
+    """A resource's name in the service, made from its name in the program as Pulumi does it: `NAME-1a2b3c4`, in small letters,
+    which buckets must have. The engine's seed is the same for the same resource in one `pulumi up`."""
+    digits = hashlib.sha256(seed or os.urandom(32)).hexdigest()[:7]
+    return f"{name[: longest - len(digits) - 1].lower()}-{digits}"
+
+
+def given_or_filled(kind: Kind, inputs: Properties, outputs: Properties) -> dict[str, Any]:
+    """Old inputs as `check` gives them: what the real provider fills in by itself, its state has among the outputs only."""
+    filled = [name for name, field in kind.fields.items() if field.setting or field.auto or field.default is not None]
+    return {**{name: outputs[name] for name in filled if name in outputs}, **inputs}
 
 
 def diff(kind: Kind, old: Properties, new: Properties, ignore: frozenset[str] = frozenset()) -> Difference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.pulumi_provider import common, iam, rest
-from localcloud.pulumi_provider.common import REQUIRED
+from localcloud.pulumi_provider.common import PROJECT, REQUIRED
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern
 from localcloud.pulumi_provider.rest import PROJECTS, SERVICES
 
@@ -50,7 +50,7 @@ def disable_service(inputs: Properties) -> None:
 
 
 SERVICE = Kind(
-    fields={"project": REQUIRED, "service": REQUIRED, "disableOnDestroy": Field(default=False)},
+    fields={"project": PROJECT, "service": REQUIRED, "disableOnDestroy": Field(default=False)},
     identity=lambda inputs: f"{inputs['project']}/{inputs['service']}",
     create=enable_service,
     read=lambda inputs: {} if inputs["service"] in enabled_services(inputs["project"]) else None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localcloud.pulumi_provider import iam, rest
-from localcloud.pulumi_provider.common import LABELS, REQUIRED, gone, labelled
+from localcloud.pulumi_provider.common import LABELS, PROJECT, REGION, REQUIRED, gone, labelled
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern
 from localcloud.pulumi_provider.rest import REPOSITORIES
@@ -83,8 +83,8 @@ def delete_repository(inputs: Properties) -> None:
 
 REPOSITORY = Kind(
     fields={
-        "project": REQUIRED,
-        "location": REQUIRED,
+        "project": PROJECT,
+        "location": REGION,
         "repositoryId": REQUIRED,
         "format": REQUIRED,
         "mode": Field(fixed=True, default="STANDARD_REPOSITORY"),

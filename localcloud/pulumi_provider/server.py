@@ -23,7 +23,17 @@ from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer, add
 
 from localcloud.pulumi_provider import engine
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import Kind, check, diff, kept, previewed, refreshed
+from localcloud.pulumi_provider.kinds import (
+    Kind,
+    Properties,
+    auto_name,
+    check,
+    diff,
+    given_or_filled,
+    kept,
+    previewed,
+    refreshed,
+)
 from localcloud.pulumi_provider.resources import FUNCTIONS, kind_of
 from localcloud.pulumi_provider.rest import Conflict
 from localcloud.pulumi_provider.values import from_struct, to_struct
@@ -64,7 +74,7 @@ class Provider(ResourceProviderServicer):
 
     def __init__(self, version: str) -> None:
         self.version = version
-        self.project = os.environ.get("GOOGLE_PROJECT", "")
+        self.settings = {name: os.environ.get(f"GOOGLE_{name.upper()}", "") for name in ("project", "region")}
 
     Handshake = Parameterize = GetSchema = GetMapping = GetMappings = Call = Construct = Attach = unimplemented
 
@@ -78,7 +88,8 @@ class Provider(ResourceProviderServicer):
         return proto.DiffResponse(changes=proto.DiffResponse.DIFF_NONE)
 
     def Configure(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self.project = from_struct(request.args).get("project") or self.project
+        given = from_struct(request.args)
+        self.settings = {name: given.get(name) or value for name, value in self.settings.items()}
         return proto.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -97,9 +108,15 @@ class Provider(ResourceProviderServicer):
     @reported
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
         _, kind = kind_of(request.urn)
-        given = from_struct(request.news)
-        if "project" in kind.fields and self.project and given.get("project") is None:
-            given["project"] = self.project  # as the real provider: of `gcp:project`, else of the environment
+        given = {name: value for name, value in from_struct(request.news).items() if value is not None}
+        olds, naming = from_struct(request.olds), request.autonaming
+        for name in kind.fields.keys() - given.keys():
+            field = kind.fields[name]
+            if value := self.settings.get(field.setting):
+                given[name] = value  # as the real provider: of `gcp:project`, else of the environment
+            elif field.auto and naming.mode != naming.DISABLE:
+                own = request.urn.split("::", 3)[3]
+                given[name] = olds.get(name) or naming.proposed_name or auto_name(own, request.randomSeed, field.auto)
         inputs, failures = check(kind, given)
         return proto.CheckResponse(
             inputs=to_struct(inputs), failures=[proto.CheckFailure(property=name, reason=reason) for name, reason in failures]
@@ -108,7 +125,8 @@ class Provider(ResourceProviderServicer):
     @reported
     def Diff(self, request: Any, context: grpc.ServicerContext) -> Any:
         _, kind = kind_of(request.urn)
-        found = diff(kind, from_struct(request.old_inputs), from_struct(request.news), frozenset(request.ignoreChanges))
+        old = given_or_filled(kind, from_struct(request.old_inputs), from_struct(request.olds))
+        found = diff(kind, old, from_struct(request.news), frozenset(request.ignoreChanges))
         detailed = {}
         for name, change in found.changes.items():
             suffix = "_REPLACE" if name in found.replaces else ""
@@ -144,8 +162,9 @@ class Provider(ResourceProviderServicer):
     def Read(self, request: Any, context: grpc.ServicerContext) -> Any:
         token, kind = kind_of(request.urn)
         properties, inputs = from_struct(request.properties), from_struct(request.inputs)
-        if not properties:
-            return self._import(token, kind, request.id)
+        whole = all(name in properties for name, field in kind.fields.items() if field.required)
+        if not properties or (kind.imported and not whole):  # (`get` may give some of them)
+            return self._import(token, kind, request.id, properties)
         live = kind.read(properties)
         if live is None:
             return proto.ReadResponse()  # without an id: it is gone
@@ -156,13 +175,14 @@ class Provider(ResourceProviderServicer):
         )
 
     @staticmethod
-    def _import(token: str, kind: Kind, given: str) -> Any:
-        """`pulumi import` and `get`: only an id is known. What the service says becomes the inputs."""
+    def _import(token: str, kind: Kind, given: str, properties: Properties) -> Any:
+        """`pulumi import` and `get`: an id is known, and what `get` was given. What the service says becomes the inputs."""
         if kind.imported is None:
             raise ProviderError(f"{token} cannot be imported, by the real provider neither")
         named = kind.imported(given)
         if named is None:
             raise ProviderError(f'{given!r} is no id of {token}; see "Import" in the type\'s documentation for its form')
+        named = {**properties, **named}
         live = kind.read(check(kind, named)[0])
         if live is None:
             return proto.ReadResponse()

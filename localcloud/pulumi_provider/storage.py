@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.pulumi_provider import iam, rest
-from localcloud.pulumi_provider.common import LABELS, REQUIRED, gone, labelled, project
+from localcloud.pulumi_provider.common import LABELS, PROJECT, REQUIRED, gone, labelled, project
 from localcloud.pulumi_provider.emptying import empty
 from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern, is_asset
@@ -19,6 +19,7 @@ PLURAL = {
     "matchesStorageClass": "matchesStorageClasses",
 }
 SINGULAR = {plural: singular for singular, plural in PLURAL.items()}
+WEEK = 7 * 24 * 60 * 60
 LIVE = {"LIVE": True, "ARCHIVED": False}
 
 
@@ -57,8 +58,13 @@ def bucket_body(inputs: Properties) -> dict[str, Any]:
             "uniformBucketLevelAccess": {"enabled": inputs["uniformBucketLevelAccess"]},
         },
         "lifecycle": {"rule": rules},
-        "softDeletePolicy": {"retentionDurationSeconds": str(inputs["softDeletePolicy"]["retentionDurationSeconds"])},
+        "softDeletePolicy": {"retentionDurationSeconds": str(retention(inputs["softDeletePolicy"]))},
     }
+
+
+def retention(policy: Any) -> Any:
+    """Seconds of a soft-delete policy; one that says nothing is Google's of a week. (What is not known yet stays so.)"""
+    return policy.get("retentionDurationSeconds", WEEK) if isinstance(policy, Mapping) else policy
 
 
 def read_bucket(inputs: Properties) -> dict[str, Any] | None:
@@ -123,8 +129,8 @@ def import_bucket(given: str) -> dict[str, Any] | None:
 
 BUCKET = Kind(
     fields={
-        "name": REQUIRED,
-        "project": REQUIRED,
+        "name": Field(required=True, fixed=True, auto=63),
+        "project": PROJECT,
         "location": Field(required=True, fixed=True, same=lambda old, new: old.upper() == new.upper()),
         "storageClass": Field(default="STANDARD"),
         "labels": Field(),
@@ -134,7 +140,9 @@ BUCKET = Kind(
         "lifecycleRules": Field(),
         "versioning": Field(),
         "encryption": Field(),
-        "softDeletePolicy": Field(default={"retentionDurationSeconds": 604800}),
+        "softDeletePolicy": Field(
+            default={"retentionDurationSeconds": WEEK}, same=lambda old, new: retention(old) == retention(new)
+        ),
     },
     identity=lambda inputs: inputs["name"],
     create=lambda inputs: STORAGE.call("POST", "b", {"project": inputs["project"]}, bucket_body(inputs)),
@@ -147,16 +155,16 @@ BUCKET = Kind(
 )
 
 
+ONLY_FILES = "the local cloud's provider takes a FileAsset, nothing else"
+
+
 def object_path(inputs: Properties) -> str:
     return f"b/{quote(inputs['bucket'])}/o/{quote(inputs['name'])}"
 
 
 def upload_object(inputs: Properties) -> None:
-    source = inputs["source"]
-    if not is_asset(source) or "path" not in source:
-        raise ProviderError(f"{inputs['name']}: the local cloud's provider takes a FileAsset as source, nothing else")
     metadata = {"name": inputs["name"], "contentType": inputs["contentType"]}
-    STORAGE.upload(f"b/{quote(inputs['bucket'])}/o", {"name": inputs["name"]}, metadata, Path(source["path"]))
+    STORAGE.upload(f"b/{quote(inputs['bucket'])}/o", {"name": inputs["name"]}, metadata, Path(inputs["source"]["path"]))
 
 
 def read_object(inputs: Properties) -> dict[str, Any] | None:
@@ -182,8 +190,8 @@ def read_object(inputs: Properties) -> dict[str, Any] | None:
 OBJECT = Kind(
     fields={
         "bucket": REQUIRED,
-        "name": REQUIRED,
-        "source": Field(required=True),
+        "name": Field(required=True, fixed=True, auto=255),
+        "source": Field(required=True, wrong=lambda value: None if is_asset(value) and "path" in value else ONLY_FILES),
         "contentType": Field(default="application/octet-stream"),
     },
     identity=lambda inputs: f"{inputs['bucket']}-{inputs['name']}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -133,3 +134,30 @@ def test_a_member_in_a_state_of_googles_provider_is_read_and_deleted(
         stack.read(kind, f"{name} roles/viewer {MEMBER}", {}, {})
     assert stack.read(kind, f"{name} roles/viewer {MEMBER} never", {}, {}).id == ""
     stack.call("Delete", token(resource), id=made, properties=outputs)
+
+
+def test_names_and_places_that_a_program_leaves_out(stack: Stack) -> None:
+    bucket, repository = token("bucket:Bucket"), token("repository:Repository")
+    checked, failures = stack.check(bucket, {"location": "EU"}, randomSeed=b"seed")
+    assert not failures and re.fullmatch("resource-[0-9a-f]{7}", checked["name"])
+    assert stack.check(bucket, {"location": "EU"}, randomSeed=b"other", olds=checked)[0] == checked
+    proposed = proto.CheckRequest.AutonamingOptions(proposed_name="theirs")
+    assert stack.check(bucket, {"location": "EU"}, autonaming=proposed)[0]["name"] == "theirs"
+    off = proto.CheckRequest.AutonamingOptions(mode="DISABLE")
+    assert stack.check(bucket, {"location": "EU"}, autonaming=off)[1] == {"name": "required"}
+
+    checked, failures = stack.check(repository, {"repositoryId": "r", "format": "DOCKER"})
+    assert not failures and (checked["project"], checked["location"]) == (P, "europe-west1")
+    stack.provider.Configure(proto.ConfigureRequest(args=to_struct({"region": "us-east1"})), Context())
+    assert stack.check(repository, {"repositoryId": "r", "format": "DOCKER"})[0]["location"] == "us-east1"
+    assert stack.check(bucket, {})[1] == {"location": "required"}
+
+
+def test_get_with_a_part_of_the_properties(local_cloud: LocalCloud, bucket: str, stack: Stack) -> None:
+    found = stack.read(token("bucket:Bucket"), bucket, {"forceDestroy": True}, {})
+    assert found.id == bucket
+    outputs = from_struct(found.properties)
+    assert (outputs["name"], outputs["forceDestroy"], outputs["url"]) == (bucket, True, f"gs://{bucket}")
+    local_cloud.upload(bucket, "o", b"content")
+    known = {"bucket": bucket, "name": "o"}
+    assert from_struct(stack.read(token("bucketObject:BucketObject"), f"{bucket}-o", known, {}).properties)["md5hash"]

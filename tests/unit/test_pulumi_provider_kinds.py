@@ -1,5 +1,6 @@
 """What the provider decides without a network: checks, differences, drift, IAM policies, clear refusals."""
 
+import re
 import threading
 from typing import Any
 
@@ -8,7 +9,18 @@ import pytest
 from localcloud.pulumi_provider import iam
 from localcloud.pulumi_provider.accounts import ACCOUNT
 from localcloud.pulumi_provider.errors import ProviderError
-from localcloud.pulumi_provider.kinds import ASSET, SIGNATURE, UNKNOWN, Change, check, diff, previewed, refreshed
+from localcloud.pulumi_provider.kinds import (
+    ASSET,
+    SIGNATURE,
+    UNKNOWN,
+    Change,
+    auto_name,
+    check,
+    diff,
+    given_or_filled,
+    previewed,
+    refreshed,
+)
 from localcloud.pulumi_provider.projects import PROJECT_MEMBER
 from localcloud.pulumi_provider.registry import REPOSITORY, REPOSITORY_MEMBER
 from localcloud.pulumi_provider.resources import KINDS, kind_of
@@ -224,3 +236,38 @@ def test_the_condition_of_a_member_is_found_by_its_title() -> None:
         iam.condition_of({"bindings": bound}, "r", "m", "")
     with pytest.raises(ProviderError, match="under 2 conditions titled 'until'"):
         iam.condition_of({"bindings": [bound[0], {**bound[0], "condition": {**until, "expression": "c"}}]}, "r", "m", "until")
+
+
+def test_a_name_is_made_from_the_resources_own() -> None:
+    made = auto_name("My-bucket", b"seed", 63)
+    assert re.fullmatch(r"my-bucket-[0-9a-f]{7}", made)
+    assert auto_name("My-bucket", b"seed", 63) == made != auto_name("My-bucket", b"other", 63)
+    assert auto_name("x", b"", 63) != auto_name("x", b"", 63)
+    assert len(auto_name("x" * 80, b"seed", 63)) == 63
+
+
+def test_a_source_that_is_no_file_is_refused_before_anything_is_made() -> None:
+    given = {"bucket": "b", "name": "o"}
+    text = {SIGNATURE: ASSET, "hash": "1", "text": "x"}
+    assert check(OBJECT, {**given, "source": text})[1] == [
+        ("source", "the local cloud's provider takes a FileAsset, nothing else")
+    ]
+    for source in (asset("1"), UNKNOWN):
+        assert check(OBJECT, {**given, "source": source})[1] == []
+
+
+def test_a_soft_delete_policy_that_says_nothing_is_a_week() -> None:
+    given = bucket(softDeletePolicy={})
+    assert bucket_body(given)["softDeletePolicy"] == {"retentionDurationSeconds": "604800"}
+    assert not diff(BUCKET, refreshed(BUCKET, given, {"softDeletePolicy": {"retentionDurationSeconds": 604800}}), given).changes
+    assert diff(BUCKET, given, bucket(softDeletePolicy=UNKNOWN)).changes == {"softDeletePolicy": Change.UPDATE}
+
+
+def test_what_the_real_provider_fills_in_by_itself_is_no_change() -> None:
+    """Its state has project, place and defaults among the outputs only."""
+    repository = {"repositoryId": "r", "format": "DOCKER"}
+    outputs = {**repository, "project": "p", "location": "l", "mode": "STANDARD_REPOSITORY", "description": ""}
+    assert (
+        given_or_filled(REPOSITORY, repository, outputs)
+        == check(REPOSITORY, {**repository, "project": "p", "location": "l"})[0]
+    )
