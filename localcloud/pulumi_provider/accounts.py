@@ -53,6 +53,7 @@ ACCOUNT = Kind(
     ),
     delete=lambda inputs: gone(IAM.call, "DELETE", account_path(inputs)),
     reported=frozenset(TEXTS),
+    unique=True,
     imported=import_account,
 )
 

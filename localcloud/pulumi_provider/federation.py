@@ -6,9 +6,8 @@ from typing import Any
 
 from localcloud.pulumi_provider import rest
 from localcloud.pulumi_provider.common import PROJECT, REQUIRED, gone, project
-from localcloud.pulumi_provider.errors import ProviderError
 from localcloud.pulumi_provider.kinds import Field, Kind, Properties, import_pattern
-from localcloud.pulumi_provider.rest import POOLS, Conflict
+from localcloud.pulumi_provider.rest import POOLS, Conflict, Refused
 
 TEXTS = ("displayName", "description", "disabled")
 OF_PROVIDER = (*TEXTS, "attributeMapping", "attributeCondition", "oidc", "aws", "saml", "x509")
@@ -38,7 +37,7 @@ def create(parent: str, query: dict[str, str], path: str, body: dict[str, Any]) 
         live = gone(POOLS.call, "GET", path)
         if live is None or live.get("state") != "DELETED":
             raise
-        raise ProviderError(
+        raise Refused(
             f"{path} was deleted and keeps its id until {live['expireTime']}: take another id, or have it back with "
             "`gcloud iam workload-identity-pools [providers] undelete` and `pulumi import`"
         ) from None
@@ -98,6 +97,7 @@ POOL = Kind(
     update=lambda inputs: update(pool_path(inputs), inputs, TEXTS),
     delete=lambda inputs: delete(pool_path(inputs), TEXTS),
     reported=frozenset(TEXTS),
+    unique=True,
     imported=import_pool,
 )
 
@@ -119,5 +119,6 @@ PROVIDER = Kind(
     update=lambda inputs: update(provider_path(inputs), inputs, OF_PROVIDER),
     delete=lambda inputs: delete(provider_path(inputs), OF_PROVIDER),
     reported=frozenset(OF_PROVIDER),
+    unique=True,
     imported=import_provider,
 )

@@ -46,8 +46,8 @@ class Kind:
     `read` gives the live properties (inputs among them in the form in which they were given), or None if it is gone.
     `assigned`: what of `create`'s answer the service alone decides and the other calls need. `changing`: the outputs that an
     update may change; the others a preview can tell. `reported`: the inputs that the service tells of whenever they are not
-    empty, so that one which `read` lacks was removed. `imported`: the inputs that name the resource, from the id that a user
-    gives to `pulumi import`, or None if it is no such id.
+    empty, so that one which `read` lacks was removed. `unique`: the service refuses a second one of the same id (409).
+    `imported`: the inputs that name the resource, from the id that a user gives to `pulumi import`, or None if it is no such id.
     """
 
     fields: Mapping[str, Field]
@@ -59,6 +59,7 @@ class Kind:
     assigned: tuple[str, ...] = ()
     changing: frozenset[str] = frozenset()
     reported: frozenset[str] = frozenset()
+    unique: bool = False
     imported: Callable[[str], dict[str, Any] | None] | None = None
 
 

@@ -108,6 +108,7 @@ REPOSITORY = Kind(
     delete=delete_repository,
     changing=LABELS | {"updateTime"},
     reported=frozenset(CHANGEABLE),
+    unique=True,
     imported=import_pattern(REPOSITORY_NAME.format("repositoryId"), "{project}/{location}/{repositoryId}"),
 )
 

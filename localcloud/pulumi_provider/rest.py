@@ -21,11 +21,15 @@ CHUNK = 1 << 20
 BOUNDARY = "odcloud-object-boundary"
 
 
-class NotFound(ProviderError):
+class Refused(ProviderError):
+    """4xx: nothing was done."""
+
+
+class NotFound(Refused):
     """404: the resource is not there."""
 
 
-class Conflict(ProviderError):
+class Conflict(Refused):
     """409: it exists already, or was changed meanwhile."""
 
 
@@ -149,7 +153,8 @@ class Api:
             return dict(body)
         error = body.get("error") if isinstance(body, dict) else None
         words = error.get("message", "") if isinstance(error, dict) else str(body)
-        raise {404: NotFound, 409: Conflict}.get(status, ProviderError)(f"{what}: {status} {words}")
+        kind = {404: NotFound, 409: Conflict}.get(status, Refused if status < 500 else ProviderError)
+        raise kind(f"{what}: {status} {words}")
 
 
 STORAGE = Api("STORAGE")

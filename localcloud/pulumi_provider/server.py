@@ -34,8 +34,9 @@ from localcloud.pulumi_provider.kinds import (
     previewed,
     refreshed,
 )
+from localcloud.pulumi_provider.notes import Note
 from localcloud.pulumi_provider.resources import FUNCTIONS, kind_of
-from localcloud.pulumi_provider.rest import Conflict
+from localcloud.pulumi_provider.rest import Conflict, Refused
 from localcloud.pulumi_provider.values import from_struct, to_struct
 
 LARGEST_MESSAGE = 400 << 20  # as Pulumi's own providers
@@ -62,6 +63,29 @@ def reported(method: Method) -> Method:
         return context.abort(grpc.StatusCode.UNKNOWN, message)
 
     return wrapper
+
+
+def begin(urn: str, kind: Kind, inputs: Properties) -> object:
+    """`create`, with a note of it. An equal one that is there already is taken if this very resource began it: a killed
+    `pulumi up` may have made it without writing it into the state, and a destroy may have kept it.
+
+    Raises:
+        ProviderError: as `create`, or there is one that somebody else made.
+    """
+    note = Note(urn, kind.identity(inputs))
+    begun = note.is_there()
+    note.write()
+    try:
+        return kind.create(inputs)
+    except Refused as error:
+        if not begun:
+            note.drop()
+        if not isinstance(error, Conflict):
+            raise
+        live = kind.read(inputs) if begun else None
+        if live is not None and not diff(kind, refreshed(kind, inputs, live), inputs).changes:
+            return {}
+        raise ProviderError(f"{error} (`pulumi import` takes what is there already into a stack)") from None
 
 
 def unimplemented(self: Provider, request: Any, context: grpc.ServicerContext) -> NoReturn:
@@ -146,17 +170,10 @@ class Provider(ResourceProviderServicer):
         inputs = from_struct(request.properties)
         if request.preview:
             return proto.CreateResponse(properties=request.properties)
-        try:
-            answer = kind.create(inputs)
-            known = {**inputs, **{name: answer[name] for name in kind.assigned if isinstance(answer, dict)}}
-            live = kind.read(known)
-        except Conflict:
-            # Taken by an equal one: an interrupted `pulumi up` may have made it without noting so.
-            known = inputs
-            live = kind.read(inputs)
-            if live is None or diff(kind, refreshed(kind, inputs, live), inputs).changes:
-                raise
-        return proto.CreateResponse(id=kind.identity(known), properties=to_struct({**known, **(live or {})}))
+        answer = begin(request.urn, kind, inputs) if kind.unique else kind.create(inputs)
+        known = {**inputs, **{name: answer[name] for name in kind.assigned if isinstance(answer, dict)}}
+        live = kind.read(known) or {}
+        return proto.CreateResponse(id=kind.identity(known), properties=to_struct({**known, **live}))
 
     @reported
     def Read(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -167,6 +184,8 @@ class Provider(ResourceProviderServicer):
             return self._import(token, kind, request.id, properties)
         live = kind.read(properties)
         if live is None:
+            if kind.unique:
+                Note(request.urn, kind.identity(properties)).drop()
             return proto.ReadResponse()  # without an id: it is gone
         return proto.ReadResponse(
             id=request.id,
@@ -207,7 +226,10 @@ class Provider(ResourceProviderServicer):
     @reported
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
         _, kind = kind_of(request.urn)
-        kind.delete(from_struct(request.properties))
+        properties = from_struct(request.properties)
+        kind.delete(properties)
+        if kind.unique:
+            Note(request.urn, kind.identity(properties)).drop()
         return Empty()
 
 

@@ -151,6 +151,7 @@ BUCKET = Kind(
     delete=delete_bucket,
     changing=LABELS,
     reported=frozenset(OPTIONAL),
+    unique=True,
     imported=import_bucket,
 )
 

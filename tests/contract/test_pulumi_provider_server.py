@@ -161,3 +161,49 @@ def test_get_with_a_part_of_the_properties(local_cloud: LocalCloud, bucket: str,
     local_cloud.upload(bucket, "o", b"content")
     known = {"bucket": bucket, "name": "o"}
     assert from_struct(stack.read(token("bucketObject:BucketObject"), f"{bucket}-o", known, {}).properties)["md5hash"]
+
+
+UNIQUE: dict[str, dict[str, Any]] = {
+    "bucket:Bucket": {"name": "taken", "location": "EU"},
+    "account:Account": {"accountId": "taken-account"},
+    "repository:Repository": {"location": "us-central1", "repositoryId": "taken", "format": "DOCKER"},
+    "workloadIdentityPool:WorkloadIdentityPool": {"workloadIdentityPoolId": "taken-pool"},
+}
+
+
+@pytest.mark.parametrize("name", UNIQUE)
+def test_what_is_there_already_is_taken_only_by_the_stack_that_began_it(stack: Stack, name: str) -> None:
+    kind, inputs = token(name), UNIQUE[name]
+    made, outputs = stack.create(kind, inputs)
+    assert stack.create(kind, inputs) == (made, outputs)  # a killed `pulumi up` had noted nothing in its state
+    with pytest.raises(Refused, match=r"409 .* \(`pulumi import` takes what is there already into a stack\)"):
+        Stack("two").create(kind, inputs)
+    with pytest.raises(Refused, match="409"):  # and it is not taken the second time either
+        Stack("two").create(kind, inputs)
+    if name == "bucket:Bucket":
+        with pytest.raises(Refused, match="409"):
+            stack.create(kind, {**inputs, "labels": {"others": "1"}})
+    stack.call("Delete", kind, id=made, properties=outputs)
+
+
+@pytest.mark.parametrize("end", ["deleted", "gone", "refused"])
+def test_a_resource_that_is_no_more_is_not_the_stacks_own_when_it_comes_back(
+    local_cloud: LocalCloud, stack: Stack, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    kind, inputs = token("bucket:Bucket"), {"name": f"again-{end}", "location": "EU"}
+    if end == "refused":
+        with monkeypatch.context() as wrong, pytest.raises(Refused, match="401"):
+            wrong.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "wrong")
+            stack.create(kind, inputs)
+    else:
+        made, outputs = stack.create(kind, inputs)
+        if end == "deleted":
+            stack.call("Delete", kind, id=made, properties=outputs)
+        else:
+            local_cloud.call("storage.buckets.delete", bucket=made)
+            assert stack.read(kind, made, outputs, inputs).id == ""
+    other = Stack("other")
+    made, outputs = other.create(kind, inputs)
+    with pytest.raises(Refused, match="409"):
+        stack.create(kind, inputs)
+    other.call("Delete", kind, id=made, properties=outputs)
