@@ -47,7 +47,7 @@ class Kind:
     `assigned`: what of `create`'s answer the service alone decides and the other calls need. `changing`: the outputs that an
     update may change; the others a preview can tell. `reported`: the inputs that the service tells of whenever they are not
     empty, so that one which `read` lacks was removed. `unique`: the service refuses a second one of the same id (409).
-    `imported`: the inputs that name the resource, from the id that a user gives to `pulumi import`, or None if it is no such id.
+    `imported`: the inputs that name the resource, from the id that a user gives to `pulumi import`, or None if it is none.
     """
 
     fields: Mapping[str, Field]

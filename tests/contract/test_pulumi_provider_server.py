@@ -207,3 +207,26 @@ def test_a_resource_that_is_no_more_is_not_the_stacks_own_when_it_comes_back(
     with pytest.raises(Refused, match="409"):
         stack.create(kind, inputs)
     other.call("Delete", kind, id=made, properties=outputs)
+
+
+def test_a_preview_of_an_update_knows_what_stays(stack: Stack) -> None:
+    """Or whatever depends on an account's e-mail address would be announced as replaced."""
+    kind, inputs = token("account:Account"), {"accountId": "previewed", "displayName": "One"}
+    old, _ = stack.check(kind, inputs)
+    made, outputs = stack.create(kind, inputs)
+    new, _ = stack.check(kind, {**inputs, "displayName": "Two"})
+    previewed = stack.call("Update", kind, id=made, olds=outputs, old_inputs=old, news=new, preview=True)
+    assert from_struct(previewed.properties) == {**outputs, "displayName": "Two"}
+    updated = stack.call("Update", kind, id=made, olds=outputs, old_inputs=old, news=new)
+    assert from_struct(updated.properties) == {**outputs, "displayName": "Two"}
+    stack.call("Delete", kind, id=made, properties=outputs)
+
+
+def test_a_repository_in_a_state_of_googles_provider_is_unchanged(stack: Stack) -> None:
+    kind = token("repository:Repository")
+    given = {"location": "us-central1", "repositoryId": "theirs", "format": "DOCKER"}
+    made, outputs = stack.create(kind, given)
+    news, _ = stack.check(kind, given)
+    found = stack.call("Diff", kind, id=made, olds=outputs, old_inputs=given, news=news)
+    assert found.changes == proto.DiffResponse.DIFF_NONE
+    stack.call("Delete", kind, id=made, properties=outputs)
