@@ -16,6 +16,8 @@ from free_port import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "own"
+CONFIG = "examples/configs/faster_rcnn_resnet101_voc07.config"
+JOB_FILE = "examples/digits/job.yaml"
 JOB = "trainingInput: {scaleTier: CUSTOM, masterType: standard}\n"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -28,7 +30,7 @@ class Project:
         self.root = root
         for name in ("Pulumi.yaml", "Pulumi.local.yaml"):
             shutil.copy(ROOT / name, root)
-        for name in ("infra", "trainer"):
+        for name in ("infra", "trainer", "examples"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("CLOUDSDK_", "GOOGLE_", "PULUMI_", "ODCLOUD_"))}
         path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
@@ -80,20 +82,20 @@ def test_a_converted_dataset_is_provisioned_and_trained_on(project: Project) -> 
     ):
         assert old in text
         text = text.replace(old, new)
-    (root / "voc.config").write_text(text)
-    (root / "job.yaml").write_text(JOB)
+    (root / CONFIG).write_text(text)  # a small network in the place of the page's
+    (root / JOB_FILE).write_text(JOB)
     project.shell(
         "pulumi stack select --create local && pulumi config set odcloud:dataDir voc && "
-        "pulumi config set odcloud:pipelineConfig voc.config && pulumi up --yes --skip-preview --suppress-outputs"
+        f"pulumi config set odcloud:pipelineConfig {CONFIG} && pulumi up --yes --skip-preview --suppress-outputs"
     )
-    project.shell(f"odcloud train --config job.yaml --run {RUN} && odcloud eval --run {RUN}")
+    project.shell(f"odcloud train --config {JOB_FILE} --run {RUN} && odcloud eval --run {RUN}")
     report = json.loads(project.shell(f"odcloud report --run {RUN} --format json"))
     assert report["step"] == 6 and report["images"] == 6
     assert {"dog", "cat"} <= set(report["per_class"]) == set(report["per_class_voc"]["VOC07"])
     assert {"AP50", "VOC07", "VOC10"} <= set(report["metrics"])
     assert {"precisionRecall", "confusion"} <= set(report["files"]) and report["cost"].startswith("$")
     # Looking at it, and uploading it the other way.
-    found = json.loads(project.shell("odcloud data inspect voc --pipeline-config voc.config --samples 0 --format json"))
+    found = json.loads(project.shell(f"odcloud data inspect voc --pipeline-config {CONFIG} --samples 0 --format json"))
     assert not [check for check in found["checks"] if check["state"] == "error"]
     assert json.loads(project.shell("odcloud data push voc --format json"))["sent"] == [
         f"gs://{project.bucket}/data/dataset.json"  # the rest is what pulumi up has uploaded
