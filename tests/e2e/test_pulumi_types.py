@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -319,6 +320,46 @@ def test_import(project: Project) -> None:
     assert "does not exist" in project.pulumi("import", *absent, "--generate-code=false", "--yes", code=1)
     wrong = ("gcp:serviceaccount/account:Account", "wrong", "only-a-name")
     assert "'only-a-name' is no id of" in project.pulumi("import", *wrong, "--generate-code=false", "--yes", code=1)
+
+
+def test_names_are_made_and_a_preview_announces_only_what_happens(project: Project) -> None:
+    """A program as Pulumi's own examples are: nothing is named that need not be, and one resource depends on another."""
+    program = """
+import pulumi
+from pulumi_gcp import projects, serviceaccount, storage
+
+bucket = storage.Bucket("my-bucket", location="US", soft_delete_policy={})
+account = serviceaccount.Account("account", account_id="dependent", display_name="One")
+projects.IAMMember("member", project="odcloud-local", role="roles/viewer", member=account.member)
+storage.BucketObject("object", bucket=bucket.name, source=pulumi.FileAsset("file"))
+storage.Bucket.get("got", bucket.name, force_destroy=True)
+"""
+    file = project.folder / "__main__.py"
+    file.write_text(program)
+    project.up()
+    state = project.state()
+    assert re.fullmatch("my-bucket-[0-9a-f]{7}", state["my-bucket"]["id"])
+    assert re.fullmatch("object-[0-9a-f]{7}", state["object"]["outputs"]["name"])
+    assert state["got"]["outputs"]["url"] == f"gs://{state['my-bucket']['id']}"
+    project.up("--expect-no-changes")
+    project.pulumi("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+
+    file.write_text(program.replace('"One"', '"Two"'))
+    steps = json.loads(project.pulumi("preview", "--json"))["steps"]
+    assert {each["urn"].rpartition("::")[2]: each["op"] for each in steps if each["op"] not in ("same", "read")} == {
+        "account": "update"
+    }
+    file.write_text(program.replace('FileAsset("file")', 'StringAsset("text")'))
+    assert "takes a FileAsset, nothing else" in project.pulumi("preview", code=1)
+    file.write_text(program)
+
+    # Another stack's are not taken, and not destroyed with it.
+    project.pulumi("stack", "init", "second")
+    assert "409" in project.pulumi("up", "--yes", "--skip-preview", code=1)
+    project.pulumi("destroy", "--yes", "--skip-preview")
+    project.pulumi("stack", "select", "local")
+    project.pulumi("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+    project.pulumi("destroy", "--yes", "--skip-preview")
 
 
 def test_googles_own_provider_is_not_in_the_way(project: Project) -> None:
