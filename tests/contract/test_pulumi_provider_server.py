@@ -143,7 +143,7 @@ def test_names_and_places_that_a_program_leaves_out(stack: Stack) -> None:
     assert stack.check(bucket, {"location": "EU"}, randomSeed=b"other", olds=checked)[0] == checked
     proposed = proto.CheckRequest.AutonamingOptions(proposed_name="theirs")
     assert stack.check(bucket, {"location": "EU"}, autonaming=proposed)[0]["name"] == "theirs"
-    off = proto.CheckRequest.AutonamingOptions(mode="DISABLE")
+    off = proto.CheckRequest.AutonamingOptions(mode=proto.CheckRequest.AutonamingOptions.DISABLE)
     assert stack.check(bucket, {"location": "EU"}, autonaming=off)[1] == {"name": "required"}
 
     checked, failures = stack.check(repository, {"repositoryId": "r", "format": "DOCKER"})
