@@ -86,10 +86,14 @@ def retired(kind: str) -> str | None:
 def misfit(machine: Machine) -> str | None:
     """Why a machine cannot have these accelerators; None if it can, or if nothing is known of it."""
     kind, count = machine.accelerator_type, machine.accelerator_count
+    family, families = machine.machine_type.partition("-")[0], {name.partition("-")[0] for name in mapping()["families"]}
+    own = [name for name, (comes, _) in mapping()["acceleratorMachines"].items() if comes == kind]
+    if own and family in families:
+        return f"{kind} comes with machines of its own; write one of {', '.join(own)} as the machine type"
     counts = mapping()["attached"].get(kind)
     if not counts:
         return None
-    if machine.machine_type.partition("-")[0] in {name.partition("-")[0] for name in mapping()["families"]} - {"n1"}:
+    if family in families - {"n1"}:
         return f"{kind} is attached to N1 machines only; write, for example, n1-standard-8 as the machine type"
     if count not in counts:
         return f"a machine takes {', '.join(map(str, counts[:-1]))} or {counts[-1]} {kind}, not {count}"

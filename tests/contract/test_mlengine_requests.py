@@ -235,18 +235,16 @@ def test_every_scale_tier(tier: str, spelt: Any) -> None:
 
 @pytest.mark.parametrize("kind", machines.accelerator_types())
 def test_every_accelerator(kind: str) -> None:
-    asked = [
-        "--master-machine-type",
-        "n1-standard-16",
-        "--master-accelerator",
-        f"count=4,type={kind.lower().replace('_', '-')}",
-    ]
+    own = {comes: (name, count) for name, (comes, count) in machines.mapping()["acceleratorMachines"].items()}
+    machine, count = own.get(kind, ("n1-standard-16", 4))
+    accelerator = f"count={count},type={kind.lower().replace('_', '-')}"
+    asked = ["--master-machine-type", machine, "--master-accelerator", accelerator]
     body, warnings = dry_run("job", *PROGRAM, *asked)
     (pool,) = checked(body)["jobSpec"]["workerPoolSpecs"]
     retired, renamed = kind in ("NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100"), kind in ("TPU_V2_POD", "TPU_V3_POD")
     name = kind.removesuffix("_POD") if renamed else kind
     got = (pool["machineSpec"]["acceleratorType"], pool["machineSpec"]["acceleratorCount"])
-    assert got == ((T4 if retired else name), 4)
+    assert got == ((T4 if retired else name), count)
     assert len(warnings) == retired + renamed
     kept, said = dry_run("job", *PROGRAM, *asked, "--keep-retired")
     assert checked(kept)["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["acceleratorType"] == name

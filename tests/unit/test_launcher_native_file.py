@@ -102,6 +102,11 @@ CHIEF = "workerPools:\n- {role: chief, machineType: standard}\n"
             "attached to N1 machines only",
         ),
         (
+            "workerPools:\n- role: chief\n  machineType: n1-standard-8\n  acceleratorType: NVIDIA_L4\n  acceleratorCount: 1\n",
+            4,
+            "NVIDIA_L4 comes with machines of its own; write one of g2-standard-4",
+        ),
+        (
             "workerPools:\n- role: chief\n  machineType: standard_v100\n  acceleratorType: NVIDIA_TESLA_T4\n"
             "  acceleratorCount: 1\n",
             4,
