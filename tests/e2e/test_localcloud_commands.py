@@ -408,7 +408,7 @@ def foreground(user: User, *before: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_foreground_ends_tidily_with_ctrl_c_and_with_its_terminal(user: User, number: signal.Signals) -> None:
-    process = foreground(user)
+    process = foreground(user, "env", "--default-signal=HUP")  # the tests may run under nohup
     process.send_signal(number)
     process.communicate()
     assert process.returncode in (0, 130)

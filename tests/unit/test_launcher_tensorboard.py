@@ -36,7 +36,7 @@ def test_tensorboard_ends_with_the_command_and_its_terminal(tmp_path: Path, numb
     board.write_text("#!/bin/sh\nexec sleep 600\n")
     board.chmod(0o755)
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    script = [sys.executable, "-c", COMMAND, str(board)]
+    script = ["env", "--default-signal=HUP", sys.executable, "-c", COMMAND, str(board)]  # the tests may run under nohup
     with subprocess.Popen(script, env=environment, stdout=subprocess.PIPE, text=True) as command:
         assert command.stdout
         child = int(command.stdout.readline())
