@@ -124,7 +124,7 @@ def broken(found: Iterator[Resource]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: pulumi preview --json > plan.json && python -m infra.policies plan.json", file=sys.stderr)
+        print("usage: pulumi preview --json --show-sames > plan.json && python -m infra.policies plan.json", file=sys.stderr)
         return 0 if arguments == ["--help"] else 2
     try:
         lines = broken(resources(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))

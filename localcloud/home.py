@@ -27,7 +27,7 @@ OWN = (
     *FOLDERS,
     "generations",
     "pulumi-home-*",
-    "server.*",
+    *(f"server.{what}" for what in ("json", "new", "lock", "log", "space-*")),
     "token",
     "application_default_credentials.*",
     "cloud.sqlite*",
@@ -94,7 +94,7 @@ class Home:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.database_file.exists() and (others := self.strangers()):
+            if not self.database_file.exists() and (others := self.strangers() or self._without_token()):
                 raise LocalCloudError(
                     f"{self.path} holds what is not the local cloud's ({', '.join(others[:3])}{', …' if others[3:] else ''}), "
                     "which keeps its state in a folder of its own: set ODCLOUD_HOME to a new or empty one"
@@ -114,6 +114,11 @@ class Home:
         """The names in the folder that are not the local cloud's."""
         return sorted(path.name for path in self.path.iterdir() if not any(fnmatch(path.name, own) for own in OWN))
 
+    def _without_token(self) -> list[str]:
+        """Folders that hold something though there is no token: only the user can have put it there, for that is made first."""
+        plain = [name for name in FOLDERS if "pulumi" not in name]  # names that others give to folders, too
+        return [] if self.token_file.exists() else [name for name in plain if any((self.path / name).glob("*"))]
+
     def _make_token(self) -> None:
         """If there is none. Of several processes that do this at once all get the same, and none half of it."""
         with os.fdopen(os.open(self.token_file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
@@ -123,7 +128,7 @@ class Home:
 
     def _try_space(self) -> None:
         """Raises OSError where there is no room for a database and a log, which could not even say so."""
-        with tempfile.TemporaryFile(dir=self.path, prefix="server.") as file:  # some file systems have no nameless ones
+        with tempfile.TemporaryFile(dir=self.path, prefix="server.space-") as file:  # some file systems have no nameless ones
             os.posix_fallocate(file.fileno(), 0, SPACE)
 
     def last_port(self) -> int | None:

@@ -180,8 +180,9 @@ def _wait_for_other(home: Home, is_it: Callable[[Running], bool]) -> Running | N
 def _holds(pid: int, lock_file: Path) -> bool:
     """Whether a process has the lock file open: what a killed server left in server.json may be another program's id by now."""
     try:
-        return str(lock_file.resolve()) in {file.path for file in psutil.Process(pid).open_files()}
-    except psutil.Error:
+        held = [Path(file.path) for file in psutil.Process(pid).open_files()]
+        return any(path.exists() and path.samefile(lock_file) for path in held)  # the home may be reached by two paths
+    except (psutil.Error, OSError):
         return False
 
 

@@ -66,7 +66,6 @@ _METHODS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "cloudresourcemanager.projects.list": (("resourcemanager.projects.list", ""),),
     "artifactregistry.projects.locations.repositories.get": (("artifactregistry.repositories.get", "name"),),
 }
-_TEST = ".testIamPermissions"  # which anybody may call: the answer is what the caller has
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def refusal(cloud: Cloud, email: str, permission: str, on: Resource) -> str | No
 
 def check_call(cloud: Cloud, email: str, method_id: str, params: Mapping[str, Any]) -> None:
     """Raises ApiError 403 unless the account may call the method with these parameters."""
-    if method_id.endswith(_TEST):
+    if is_test(method_id):
         return
     parts = [part for part in method_id.split(".") if part not in ("projects", "locations")]
     for permission, parameter in _METHODS.get(method_id, ((".".join(parts), ""),)):
@@ -132,10 +131,13 @@ def check_call(cloud: Cloud, email: str, method_id: str, params: Mapping[str, An
             raise ApiError(403, "PERMISSION_DENIED", reason)
 
 
-def told(cloud: Cloud, email: str, method_id: str, params: Mapping[str, Any], answer: Any) -> Any:
-    """The answer as the account may have it: of the permissions that it tests those that it has."""
-    if not method_id.endswith(_TEST):
-        return answer
+def is_test(method_id: str) -> bool:
+    """Whether a method asks which permissions its caller has: anybody may call it, for the answer is what the caller has."""
+    return method_id.endswith(".testIamPermissions")
+
+
+def told(cloud: Cloud, email: str, params: Mapping[str, Any], answer: Any) -> Any:
+    """The answer of such a method as the account may have it: of the permissions that it tests those that it has."""
     on = bucket(params["bucket"]) if "bucket" in params else repository(params["resource"])
     held = [permission for permission in answer["permissions"] if allowed(cloud, email, permission, on)]
     rest = {key: value for key, value in answer.items() if key != "permissions"}

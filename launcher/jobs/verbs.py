@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import vertex
 from launcher.errors import UserError
+from launcher.google.api import GoogleError
 from launcher.jobs import oldapi, watch
 from launcher.jobs.logs import Entry, Reader, clean, moment, task_of
 from launcher.jobs.logs import since as log_since
@@ -144,8 +145,12 @@ def cancel(text: str, wait_for_end: bool, stack: str | None, form: str) -> int:
         while wait_for_end and vertex.state(job) not in vertex.ENDED:
             time.sleep(watch.FIRST_POLL)
             job = session.get(number)
-    # What became of its replicas is in the log only.
-    view = watch.snapshot(session, job) if form == "json" and vertex.state(job) in vertex.ENDED else View(job)
+    view = View(job)
+    if form == "json" and vertex.state(job) in vertex.ENDED:
+        try:
+            view = watch.snapshot(session, job)  # what became of its replicas is in the log only
+        except GoogleError as error:
+            say(f"warning: what became of the replicas is not known: {error}")
     print(json.dumps(view.facts()) if form == "json" else watch.verdict(view))
     return 0
 

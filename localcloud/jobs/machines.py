@@ -57,7 +57,6 @@ _PER_GPU: dict[str, tuple[float, float, tuple[int, ...]]] = {
     "a3-ultragpu": (28, 369, (8,)),
     "a4-highgpu": (28, 496, (8,)),
 }
-_FAMILIES = {kind.partition("-")[0] for kind in (*_PER_CPU, *_PER_GPU)}
 # Vertex AI's names of the GPUs that machines of a kind, or else of its family, can have; any other has none.
 _ACCELERATORS: dict[str, frozenset[str]] = {
     "n1": frozenset(f"NVIDIA_TESLA_{name}" for name in ("K80", "P4", "P100", "T4", "V100")),
@@ -70,6 +69,7 @@ _ACCELERATORS: dict[str, frozenset[str]] = {
     "a3": frozenset({"NVIDIA_H100_80GB"}),
     "a4": frozenset({"NVIDIA_B200"}),
 }
+_FAMILIES = {kind.partition("-")[0] for kind in (*_PER_CPU, *_PER_GPU, *_ACCELERATORS)}
 
 
 @dataclass(frozen=True)

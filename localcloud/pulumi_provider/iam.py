@@ -159,7 +159,8 @@ def member_kind(target: PolicyOf) -> Kind:
 
     def same_resource(old: Any, new: Any) -> bool:
         last = target.scope[-1]
-        return bool(scoped(target, {last: old})[last] == scoped(target, {last: new})[last])
+        ours, theirs = scoped(target, {last: old}), scoped(target, {last: new})
+        return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
     def delete(inputs: Properties) -> None:
         try:

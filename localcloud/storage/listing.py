@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -112,6 +113,10 @@ def _files(folder: str, base: str, prefix: str, delimiter: str, after: str) -> I
                 if is_nameable(entry.name)
             )
     except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # no folder has such a name
+            raise
         return
     for name, entry in found:
         full = base + name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,7 +15,7 @@ from test_launcher_view import job, life, line
 from infra.outputs import StackOutputs
 from launcher import vertex
 from launcher.errors import UserError
-from launcher.google.api import Google, document, override_name
+from launcher.google.api import Google, GoogleError, document, override_name
 from launcher.jobs import oldapi, page, verbs, watch
 from launcher.jobs.logs import since
 from launcher.jobs.view import View
@@ -55,6 +56,20 @@ def test_a_state_is_shown_as_it_is(state: str) -> None:
     assert view.ended is ended
     assert view.state_of(view.replicas["workerpool0-0"]) == chief
     assert watch.verdict(view).startswith(f"object_detection_17 (job 42): {state}")
+
+
+def test_a_cancelled_job_is_told_where_its_log_may_not_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(session: Session, found: dict[str, Any]) -> View:
+        raise GoogleError("logging.entries.list", "https://logging.googleapis.com/", 403, "PERMISSION_DENIED", "no")
+
+    monkeypatch.setattr(verbs, "_found", lambda text, stack: (None, job("CANCELLED")))
+    monkeypatch.setattr(watch, "snapshot", refuse)
+    assert verbs.cancel("42", True, None, "json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["state"] == "CANCELLED"
+    assert "warning: what became of the replicas is not known: " in said.err
 
 
 def test_a_state_of_tomorrow_is_shown_too() -> None:

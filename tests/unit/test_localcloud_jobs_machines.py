@@ -88,6 +88,7 @@ def test_types_of_sizes_that_do_not_exist(machine_type: str, there: bool) -> Non
         ("a3-ultragpu-8g", "NVIDIA_H200_141GB", True),
         ("a4-highgpu-8g", "NVIDIA_B200", True),
         ("a9-newgpu-1g", "NVIDIA_NEW", True),
+        ("g4-standard-48", "NVIDIA_TESLA_T4", False),
         ("n1-standard-8", "ACCELERATOR_TYPE_UNSPECIFIED", True),
         ("cloud-tpu", "TPU_V3", True),
     ],

@@ -224,6 +224,8 @@ def test_a_resource_named_in_full_is_the_same_resource() -> None:
     assert not diff(REPOSITORY_MEMBER, full, short).changes
     assert REPOSITORY_MEMBER.identity(full) == REPOSITORY_MEMBER.identity(short) == f"{full['repository']}/roles/r/m"
     assert diff(REPOSITORY_MEMBER, full, {**short, "repository": UNKNOWN}).replaces == {"repository"}
+    elsewhere = {**full, "repository": full["repository"].replace("/locations/", "/locations/other-")}
+    assert diff(REPOSITORY_MEMBER, full, elsewhere).replaces == {"repository"}
 
 
 def test_the_condition_of_a_member_is_found_by_its_title() -> None:
