@@ -94,7 +94,7 @@ class Home:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.database_file.exists() and (others := self.strangers() or self._without_token()):
+            if not self.database_file.exists() and (others := self.strangers()):
                 raise LocalCloudError(
                     f"{self.path} holds what is not the local cloud's ({', '.join(others[:3])}{', …' if others[3:] else ''}), "
                     "which keeps its state in a folder of its own: set ODCLOUD_HOME to a new or empty one"
@@ -113,11 +113,6 @@ class Home:
     def strangers(self) -> list[str]:
         """The names in the folder that are not the local cloud's."""
         return sorted(path.name for path in self.path.iterdir() if not any(fnmatch(path.name, own) for own in OWN))
-
-    def _without_token(self) -> list[str]:
-        """Folders that hold something though there is no token: only the user can have put it there, for that is made first."""
-        plain = [name for name in FOLDERS if "pulumi" not in name]  # names that others give to folders, too
-        return [] if self.token_file.exists() else [name for name in plain if any((self.path / name).glob("*"))]
 
     def _make_token(self) -> None:
         """If there is none. Of several processes that do this at once all get the same, and none half of it."""

@@ -78,11 +78,6 @@ def test_a_folder_of_other_things_is_no_home_and_what_an_interrupted_start_left_
         home.prepare()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
     (tmp_path / "thesis").unlink()
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "application.txt").touch()
-    with pytest.raises(LocalCloudError, match=r"not the local cloud's \(jobs\)"):
-        home.prepare()
-    (tmp_path / "jobs" / "application.txt").unlink()
     (tmp_path / "buckets").mkdir()
     for name in ("server.log", "server.lock", "token"):
         (tmp_path / name).touch()
