@@ -17,7 +17,7 @@ from typing import Any
 
 from launcher.errors import UserError
 from launcher.google.api import Google, GoogleError, split
-from launcher.terminal import size
+from launcher.terminal import say, size
 
 _THREADS = 4
 _SCHEME = "gs://"
@@ -66,7 +66,7 @@ def fetch(google: Google, uri: str, root: Path, below: bool = False) -> None:
     free = os.statvfs(root).f_bavail * os.statvfs(root).f_frsize
     if total > free:
         raise UserError(f"{uri}: {size(total)} would be downloaded to {root}, which has {size(free)} left; set TMPDIR")
-    print(f"Fetching {len(missing)} files of {size(total)} from {uri}", file=sys.stderr, flush=True)
+    say(f"Fetching {len(missing)} files of {size(total)} from {uri}")
 
     def download(item: Any) -> None:
         target = inside(root, bucket, item["name"], f"{bucket}/{item['name']}")

@@ -18,7 +18,7 @@ from launcher.stack.lookup import module
 if TYPE_CHECKING:
     from infra.outputs import StackOutputs
     from launcher.job import Pool, Program
-    from launcher.jobfile.models import ProgramFields
+    from launcher.jobfile.models import ProgramFields, WorkerPool
     from launcher.jobfile.reading import JobFile
 
 SCHEDULING_DEFAULTS = {
@@ -226,7 +226,7 @@ def _args(choice: _Choice, given: ProgramFields, task: _Task, config: str) -> tu
 def _fitting(choice: _Choice, pool: Pool, program: Program, task: _Task, config: str) -> Program | None:
     """As `_pool_program`, in an image that sees the pool's accelerators, if nobody but the stack chose one."""
     given = next((one for one in choice.file.job.workerPools or () if one.role == pool.role), None)
-    own = _pool_program(choice.file, pool.role, program, task, config)
+    own = _pool_program(choice.file, given, program, task, config)
     runs = own or program
     if isinstance(runs, Container) or choice.file.job.executorImageUri or (given and given.executorImageUri):
         return own
@@ -238,9 +238,8 @@ def _fitting(choice: _Choice, pool: Pool, program: Program, task: _Task, config:
     return replace(runs, executor_image_uri=image)
 
 
-def _pool_program(file: JobFile, role: str, program: Program, task: _Task, config: str) -> Program | None:
+def _pool_program(file: JobFile, pool: WorkerPool | None, program: Program, task: _Task, config: str) -> Program | None:
     """What a pool runs in the place of the job's program; None when it says nothing of that."""
-    pool = next((pool for pool in file.job.workerPools or () if pool.role == role), None)
     if pool is None or all(getattr(pool, name) is None for name in _PROGRAM):
         return None
     job = file.job

@@ -21,6 +21,16 @@ def script(tmp_path: Path) -> Path:
     return Path(shutil.copy(SCRIPT, tmp_path / "tools"))
 
 
+def stand_ins(script: Path, odcloud: str, pulumi: str) -> None:
+    """Programs in the virtual environment, each given by what it does, and a state folder that is there."""
+    programs = script.parent.parent / ".venv/bin"
+    programs.mkdir(parents=True)
+    (script.parent.parent / ".odcloud").mkdir()
+    for name, text in (("odcloud", odcloud), ("pulumi", pulumi)):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+
+
 def run(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(script), *words], capture_output=True, text=True)
 
@@ -36,12 +46,7 @@ def test_a_second_one_is_refused_while_one_is_at_work(script: Path) -> None:
 
 
 def test_what_outlives_a_killed_one_does_not_hold_the_lock(script: Path) -> None:
-    programs = script.parent.parent / ".venv/bin"
-    programs.mkdir(parents=True)
-    (script.parent.parent / ".odcloud").mkdir()
-    for name, text in (("odcloud", "echo $$; exec sleep 600"), ("pulumi", "")):
-        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-        (programs / name).chmod(0o755)
+    stand_ins(script, odcloud="echo $$; exec sleep 600", pulumi="")
     demo = subprocess.Popen([str(script), "down"], stdout=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     child = int(next(line for line in demo.stdout if line.strip().isdigit()))
@@ -59,12 +64,7 @@ def test_what_outlives_a_killed_one_does_not_hold_the_lock(script: Path) -> None
 
 @pytest.mark.parametrize("word", ["up", "down"])
 def test_without_the_local_clouds_environment_pulumi_is_left_alone(script: Path, word: str) -> None:
-    programs = script.parent.parent / ".venv/bin"
-    programs.mkdir(parents=True)
-    (script.parent.parent / ".odcloud").mkdir()
-    for name, text in (("odcloud", '[ "$2" != env ] || exit 2'), ("pulumi", "echo pulumi was run")):
-        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-        (programs / name).chmod(0o755)
+    stand_ins(script, odcloud='[ "$2" != env ] || exit 2', pulumi="echo pulumi was run")
     done = run(script, word)
     assert done.returncode == 2 and "pulumi was run" not in done.stdout
 
